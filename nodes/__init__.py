@@ -1,0 +1,39 @@
+"""The node list, in menu order. Topics are imported when ComfyUI asks for them, not before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._comfy import ComfyExtension
+
+MODEL_KINDS = ("unifashion_encoders",)
+
+
+async def comfy_entrypoint() -> ComfyExtension:
+    """What ComfyUI, or the embedded host, calls once to get the pack."""
+    from ._comfy import ComfyExtension, io, register_folders
+
+    class UniFashionExtension(ComfyExtension):
+        async def on_load(self) -> None:
+            register_folders(MODEL_KINDS)
+
+        async def get_node_list(self) -> list[type[io.ComfyNode]]:
+            from . import encode, gallery, loaders, search, wardrobe
+
+            return [
+                wardrobe.SampleWardrobe,
+                loaders.LoadEncoder,
+                encode.EncodeImages,
+                encode.EncodeText,
+                encode.ComposeQuery,
+                encode.BlendQueries,
+                gallery.IndexFolder,
+                gallery.OpenGallery,
+                search.RetrieveGarments,
+                search.RerankHits,
+                search.HitsToImages,
+                search.ContactSheet,
+            ]
+
+    return UniFashionExtension()

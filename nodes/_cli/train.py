@@ -1,0 +1,176 @@
+"""Train an encoder on your own pictures, or remake the pocket encoder.
+
+  train phase1 --data FOLDER --out FOLDER    pictures and captions: FOLDER/phase1.jsonl
+  train phase2 --data FOLDER --out FOLDER --start OUT1/encoder
+                                             edits of pictures: FOLDER/phase2.jsonl
+  train data --photos FOLDER --out FOLDER    make the pocket encoder's own training folder
+
+phase1.jsonl, one line a picture: {"image", "caption" or "captions": [...], "attributes"?: {...}}.
+phase2.jsonl, one line an edit: {"reference", "target", "text", "target_caption"?,
+"reference_caption"?}. Paths are relative to FOLDER. With attributes, such as {"category": "dress",
+"colours": ["red"]}, every picture that a caption is true of counts as its own.
+
+A run that was stopped goes on from its last checkpoint when the same command is given again. The
+finished encoder is OUT/encoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ...unifashion_core.training.config import TrainConfig
+    from ...unifashion_core.training.trainer import Progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own arguments."""
+    parser.add_argument("stage", choices=("phase1", "phase2", "data"), help="what to do")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to fill")
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="phase1, phase2: folder with the JSONL files"
+    )
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        metavar="FOLDER",
+        help="data: the unpacked clothing-dataset-small (CC0); its hashes are checked",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="JSON with sizes, losses, sampling (default: the paper's; the pocket encoder's is "
+        "unifashion_core/pocket/encoder/train.json)",
+    )
+    parser.add_argument(
+        "--start", type=Path, metavar="PATH", help="encoder to start from (default: fresh weights)"
+    )
+    parser.add_argument(
+        "--tower",
+        type=Path,
+        metavar="PATH",
+        help="weights of the frozen vision tower, where --start holds none (default: by the "
+        "config; the pocket encoder's ships)",
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps, over the config's")
+    parser.add_argument("--seed", type=int, metavar="N", help="over the config's (data: 0)")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="CPU threads; 0 = torch's choice"
+    )
+    parser.add_argument(
+        "--attention",
+        choices=("auto", "xformers", "sdpa", "math"),
+        default="auto",
+        help="attention that the network computes with (default: auto)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make data or train; 0 when it is done."""
+    import torch
+
+    if args.threads > 0:
+        torch.set_num_threads(args.threads)
+    if args.stage == "data":
+        return _make_data(args)
+    if args.data is None:
+        args.parser.error(f"{args.stage} needs --data FOLDER")
+    return _train(args)
+
+
+def _make_data(args: argparse.Namespace) -> int:
+    from ...unifashion_core.training.dataset import DatasetConfig, build_dataset
+
+    if args.photos is None:
+        args.parser.error("data needs --photos FOLDER")
+    line = _Line("pictures")
+    config = DatasetConfig(seed=args.seed or 0)
+    report = build_dataset(args.photos, args.out, config, on_step=line.counted)
+    line.end()
+    print(json.dumps(report) if args.json else _lines(report))
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    from ...unifashion_core.attention import choose_attention
+    from ...unifashion_core.pocket import BERT_VOCABULARY
+    from ...unifashion_core.training.config import read_config
+    from ...unifashion_core.training.phases import Paths, run_phase
+
+    config = read_config(args.config, args.stage)
+    changes = {k: getattr(args, k) for k in ("steps", "seed") if getattr(args, k) is not None}
+    config = replace(config, **changes)
+    paths = Paths(args.data, args.out, _tower(args, config), args.start, BERT_VOCABULARY)
+    line = _Line("tower features")
+    started = time.monotonic()
+    folder = run_phase(
+        int(args.stage[-1]),
+        paths,
+        config,
+        choose_attention(args.attention),
+        on_features=line.counted,
+        on_progress=line.progress,
+    )
+    line.end()
+    report = {"encoder": str(folder), "seconds": round(time.monotonic() - started, 1)}
+    print(json.dumps(report) if args.json else _lines(report))
+    return 0
+
+
+def _tower(args: argparse.Namespace, config: TrainConfig) -> Path | None:
+    """--tower, else what the config names; "pocket" is the Lite0 that ships."""
+    from ...unifashion_core.pocket import EFFICIENTNET_LITE0
+
+    if args.tower is not None:
+        return args.tower
+    if config.tower == "pocket":
+        return EFFICIENTNET_LITE0
+    return Path(config.tower) if config.tower else None
+
+
+class _Line:
+    """One line on stderr that is written over; a line each 50 steps where stderr is a file."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._live = sys.stderr.isatty()
+        self._open = False
+
+    def counted(self, done: int, total: int) -> None:
+        """Progress of pictures."""
+        if self._live or done % 500 == 0 or done == total:
+            self._write(f"{self._what} {done}/{total}")
+
+    def progress(self, at: Progress) -> None:
+        """Progress of training: losses and the time left."""
+        if not (self._live or at.step % 50 == 0 or at.step in (1, at.steps)):
+            return
+        parts = " ".join(f"{k} {v:.3f}" for k, v in at.losses.items() if k != "total")
+        left = f"{int(at.seconds_left) // 60}:{int(at.seconds_left) % 60:02d}"
+        total = at.losses["total"]
+        self._write(f"step {at.step}/{at.steps}  loss {total:.3f} ({parts})  {left} left")
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._open:
+            sys.stderr.write("\n")
+            self._open = False
+
+    def _write(self, text: str) -> None:
+        if self._live:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            self._open = True
+        else:
+            sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def _lines(report: dict[str, object]) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in report.items())

@@ -1,0 +1,229 @@
+"""Make the templates of workflows/ from their API twins in workflows/api and their notes.
+
+Each NAME.json gets its nodes laid out from left to right, with a note node of notes/NAME.md. With
+--thumbnails the graphs are run, and the last picture that each shows becomes NAME.jpg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+Graph = dict[str, Any]
+
+_COLUMN, _WIDTH, _GAP = 380, 320, 40
+_ROW, _MULTILINE, _PICTURE = 28, 90, 280
+_NOTE = (380, 460)
+_SHOWS_PICTURES = ("PreviewImage", "SaveImage", "UniFashion_ContactSheet")
+_SHOWS_TEXT = ("PreviewAny",)
+_WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own arguments."""
+    parser.add_argument(
+        "--thumbnails", action="store_true", help="run the graphs and renew the .jpg files too"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write all templates."""
+    import tempfile
+
+    from ._embedded import make_host
+
+    folder = args.pack / "workflows"
+    with tempfile.TemporaryDirectory() as base:
+        host = make_host(Path(base))
+        info = host.object_info()
+        for twin in sorted((folder / "api").glob("*.json")):
+            prompt = json.loads(twin.read_text("utf-8"))
+            note = (folder / "notes" / f"{twin.stem}.md").read_text("utf-8")
+            graph = to_template(prompt, info, note)
+            text = json.dumps(graph, indent=1, ensure_ascii=False) + "\n"
+            (folder / twin.name).write_text(text, "utf-8")
+            if args.thumbnails:
+                _thumbnail(host.run(prompt), host.folders.temp, folder / f"{twin.stem}.jpg")
+            print(folder / twin.name)
+    return 0
+
+
+def to_template(prompt: Graph, info: Graph, note: str) -> Graph:
+    """A graph in API format as the page's own format.
+
+    Args:
+        prompt: Nodes by id, as `/prompt` takes them.
+        info: `/object_info` of the nodes.
+        note: Markdown of the note node.
+    """
+    links: list[list[Any]] = []
+    nodes = [_node(node_id, prompt, info, place, links) for node_id, place in _places(prompt, info)]
+    by_id = {node["id"]: node for node in nodes}
+    for link_id, source, slot, *_ in links:
+        by_id[source]["outputs"][slot]["links"].append(link_id)
+    number = max(by_id) + 1
+    nodes.insert(0, _note_node(number, note))
+    return {
+        "last_node_id": number,
+        "last_link_id": len(links),
+        "nodes": nodes,
+        "links": links,
+        "groups": [],
+        "config": {},
+        "extra": {},
+        "version": 0.4,
+    }
+
+
+def _places(prompt: Graph, info: Graph) -> list[tuple[str, tuple[int, int, int]]]:
+    """Ids with x, y and height: a column for each step from the start, filled from the top."""
+    depth: dict[str, int] = {}
+
+    def depth_of(node_id: str) -> int:
+        if node_id not in depth:
+            before = [depth_of(v[0]) for v in prompt[node_id]["inputs"].values() if is_link(v)]
+            depth[node_id] = max(before, default=-1) + 1
+        return depth[node_id]
+
+    bottom: dict[int, int] = {}
+    found: list[tuple[str, tuple[int, int, int]]] = []
+    for node_id in sorted(prompt, key=lambda i: (depth_of(i), int(i))):
+        column = depth_of(node_id)
+        height = _height(prompt[node_id], info[prompt[node_id]["class_type"]])
+        y = bottom.get(column, 0)
+        found.append((node_id, (column * _COLUMN, y, height)))
+        bottom[column] = y + height + _GAP + _ROW
+    return found
+
+
+def _height(node: Graph, info: Graph) -> int:
+    entries = declared_inputs(info)
+    widgets = [entry for _, entry in entries if is_widget(entry)]
+    seeds = sum(_is_seed(entry) for entry in widgets)
+    boxes = sum(bool(_options(entry).get("multiline")) for entry in widgets)
+    rows = len(widgets) + seeds + max(len(entries) - len(widgets), len(info["output"]))
+    extra = _PICTURE if node["class_type"] in _SHOWS_PICTURES else 0
+    extra += _MULTILINE if node["class_type"] in _SHOWS_TEXT else 0
+    return _ROW + rows * _ROW + boxes * _MULTILINE + extra
+
+
+def _node(
+    node_id: str, prompt: Graph, info: Graph, place: tuple[int, int, int], links: list[list[Any]]
+) -> Graph:
+    node, about = prompt[node_id], info[prompt[node_id]["class_type"]]
+    x, y, height = place
+    inputs: list[Graph] = []
+    for name, entry in declared_inputs(about):
+        value = node["inputs"].get(name)
+        if is_widget(entry) and not is_link(value):
+            continue
+        socket: Graph = {"name": name, "type": _type(entry), "link": None}
+        if is_widget(entry):
+            socket["widget"] = {"name": name}
+        if is_link(value):
+            links.append(
+                [len(links) + 1, int(value[0]), value[1], int(node_id), len(inputs), _type(entry)]
+            )
+            socket["link"] = len(links)
+        inputs.append(socket)
+    outputs = [
+        {"name": name, "type": kind, "links": [], "slot_index": slot}
+        for slot, (name, kind) in enumerate(zip(about["output_name"], about["output"], strict=True))
+    ]
+    return {
+        "id": int(node_id),
+        "type": node["class_type"],
+        "title": node["_meta"]["title"],
+        "pos": [x, y],
+        "size": [_WIDTH, height],
+        "flags": {},
+        "order": int(node_id),
+        "mode": 0,
+        "inputs": inputs,
+        "outputs": outputs,
+        "properties": {"Node name for S&R": node["class_type"]},
+        "widgets_values": widget_values(node["inputs"], about),
+    }
+
+
+def widget_values(inputs: Graph, about: Graph) -> list[Any]:
+    """A node's widget values in the page's order; a seed takes one more place for its control."""
+    values: list[Any] = []
+    for name, entry in declared_inputs(about):
+        if not is_widget(entry):
+            continue
+        value = inputs.get(name)
+        values.append(
+            _options(entry).get("default", "") if value is None or is_link(value) else value
+        )
+        if _is_seed(entry):
+            values.append("fixed")
+    return values
+
+
+def declared_inputs(about: Graph) -> list[tuple[str, list[Any]]]:
+    """Names and entries of a node's inputs, required ones first, as the page lists them."""
+    groups = about["input"]
+    return [
+        (name, list(entry))
+        for group in ("required", "optional")
+        for name, entry in groups.get(group, {}).items()
+    ]
+
+
+def is_widget(entry: list[Any]) -> bool:
+    """Whether the page draws a widget for an input."""
+    return isinstance(entry[0], list) or (
+        entry[0] in _WIDGETS and not _options(entry).get("forceInput")
+    )
+
+
+def is_link(value: Any) -> bool:
+    """Whether a prompt's value is another node's output."""
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+
+
+def _is_seed(entry: list[Any]) -> bool:
+    return bool(_options(entry).get("control_after_generate"))
+
+
+def _options(entry: list[Any]) -> Graph:
+    return entry[1] if len(entry) > 1 else {}
+
+
+def _type(entry: list[Any]) -> str:
+    return "COMBO" if isinstance(entry[0], list) else entry[0]
+
+
+def _note_node(node_id: int, text: str) -> Graph:
+    return {
+        "id": node_id,
+        "type": "MarkdownNote",
+        "title": "Read me",
+        "pos": [-_NOTE[0] - 2 * _GAP, 0],
+        "size": list(_NOTE),
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        "inputs": [],
+        "outputs": [],
+        "properties": {},
+        "widgets_values": [text],
+        "color": "#432",
+        "bgcolor": "#653",
+    }
+
+
+def _thumbnail(result: Any, temp: Path, target: Path) -> None:
+    """The last picture that a run showed, as a small JPEG."""
+    from PIL import Image, ImageOps
+
+    shown = [file for ui in result.ui.values() for file in ui.get("images", [])]
+    last = max(
+        shown, key=lambda file: (temp / file["subfolder"] / file["filename"]).stat().st_mtime_ns
+    )
+    with Image.open(temp / last["subfolder"] / last["filename"]) as picture:
+        small = ImageOps.contain(picture.convert("RGB"), (512, 512))
+    small.save(target, quality=88)

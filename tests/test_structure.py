@@ -1,0 +1,386 @@
+"""The pack's structure: who imports whom, what stays out of the files, how large they get."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("nodes", "unifashion_core")
+FILE_LINES, TEST_LINES, MODEL_LINES, FUNCTION_LINES = 400, 600, 800, 40
+SAY_WHY = "split it, or give the reason in a comment: # Size: <reason>"
+REASON = re.compile(r"#\s*Size:\s*\S{3,}")
+
+PARTS = {"encoder", "retrieval", "caption", "prepare", "tryon"}
+UPPER = {"rendering", "training", "evaluation"}
+SIDE = {"wardrobe", "pocket"}
+BASE = {"types", "errors", "deps", "imaging", "text", "attention", "weights"}
+LIBRARIES = {"torch", "numpy", "PIL", "safetensors"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: the importing module, the imported name (dotted, from the pack's root), where."""
+
+    module: str
+    name: str
+    relative: bool
+    line: int
+    for_types: bool
+
+    @property
+    def top(self) -> str:
+        return self.name.split(".")[0]
+
+
+def shipped() -> list[Path]:
+    files = [ROOT / "__init__.py"]
+    for folder in FOLDERS:
+        files += sorted((ROOT / folder).rglob("*.py"))
+    return files
+
+
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+def module_name(path: Path) -> str:
+    """`nodes._cli.index` for nodes/_cli/index.py, `nodes` for its __init__, "" for the root."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def exists(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
+def imports_of(path: Path) -> Iterator[Import]:
+    """Every import of a file, in functions too; relative ones resolved to the pack's root."""
+    name = module_name(path)
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    package = [p for p in package if p]
+    tree = parse(path)
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(name, alias.name, False, node.lineno, node in for_types)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield Import(name, node.module or "", False, node.lineno, node in for_types)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - (node.level - 1)]
+            base += node.module.split(".") if node.module else []
+            for alias in node.names:  # `from . import x` may name a module or a value
+                whole = ".".join([*base, alias.name])
+                target = whole if exists(whole) else ".".join(base)
+                yield Import(name, target, True, node.lineno, node in for_types)
+
+
+def place(name: str) -> str:
+    """Which row of ARCHITECTURE.md's import table a module is in."""
+    first, *rest = name.split(".") if name else ["root"]
+    if first == "root" or (first == "nodes" and not rest):
+        return first
+    if first == "nodes":
+        return rest[0] if rest[0].startswith("_") else "topic"
+    if not rest:
+        return "core"
+    if rest[0] in BASE:
+        return "base"
+    return rest[0]
+
+
+def allowed(source: str, target: str, name: str) -> bool:
+    """Whether a module in place `source` may import `name`, which is in place `target`."""
+    in_core = {"base", *PARTS, *UPPER, *SIDE}
+    errors = name.split(".")[1:2] in (["types"], ["errors"])
+    optional = errors or name.split(".")[1:2] == ["deps"]  # a web library goes through deps
+    rows: dict[str, bool] = {
+        "root": target in {"nodes"},
+        "nodes": target in {"topic", "_comfy"},
+        "topic": target in {"_comfy", "_convert", "_types", *in_core},
+        "_convert": target in {"_comfy", "_types", "base"},
+        "_types": target in {"_comfy", "base"},
+        "_comfy": target == "_host" or errors,
+        "_host": target == "_host" or optional,
+        "_remote": optional,
+        "_cli": True,
+        "base": target == "base",
+        "core": target == "base",
+        **{part: target in {part, "base"} for part in PARTS | SIDE},
+        **{part: target in {part, "base", *PARTS, *SIDE} for part in UPPER},
+    }
+    if (source, target) == ("evaluation", "training"):  # parity compares the losses too
+        return name.split(".")[2:3] == ["losses"]
+    return rows[source]
+
+
+@pytest.mark.parametrize("path", shipped(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_follow_the_architecture(path):
+    wrong: list[str] = []
+    for found in imports_of(path):
+        if found.relative:
+            source, target = place(found.module), place(found.name)
+            if not allowed(source, target, found.name):
+                wrong.append(f"line {found.line}: {source} may not import {found.name}")
+        elif found.top in {*FOLDERS, ROOT.name}:
+            wrong.append(f"line {found.line}: {found.name} is ours: import it relatively")
+    assert not wrong, "\n".join(wrong)
+
+
+HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "execution", "server"}
+
+
+@pytest.mark.parametrize("path", shipped(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_libraries_are_imported_where_they_may_be(path):
+    name = module_name(path)
+    wrong: list[str] = []
+    for found in imports_of(path):
+        if found.relative or found.top in sys.stdlib_module_names:
+            continue
+        if found.top in HOST and name != "nodes._comfy":
+            wrong.append(f"line {found.line}: only nodes/_comfy.py touches the host")
+        if (
+            name.startswith("unifashion_core")
+            and not found.for_types
+            and found.top not in LIBRARIES
+        ):
+            wrong.append(f"line {found.line}: {found.top} goes through deps.require")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_commands_import_the_standard_library_alone_at_the_top():
+    wrong: list[str] = []
+    folder = ROOT / "nodes" / "_cli"
+    set_up = [folder / f"_{name}.py" for name in ("environment", "homes", "install", "lock")]
+    for path in [folder / "__init__.py", *set_up, *folder.glob("[!_]*.py")]:
+        tree = parse(path)
+        for node in tree.body:
+            if isinstance(node, ast.Import):
+                tops = [alias.name.split(".")[0] for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                tops = [(node.module or "").split(".")[0]]
+            elif isinstance(node, ast.ImportFrom) and node.level > 1:
+                tops = [] if node.module == "unifashion_core.errors" else [f"..{node.module}"]
+            else:
+                continue
+            wrong += [f"{path.name}: {t}" for t in tops if t not in sys.stdlib_module_names]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_shipped_touches_the_path_or_prints():
+    wrong: list[str] = []
+    for path in [*shipped(), ROOT / "run.py"]:
+        where = path.relative_to(ROOT).as_posix()
+        for node in ast.walk(parse(path)):
+            of = getattr(node.value, "id", "") if isinstance(node, ast.Attribute) else ""
+            if isinstance(node, ast.Attribute) and (of, node.attr) == ("sys", "path"):
+                wrong.append(f"{where}:{node.lineno} sys.path")
+            if not isinstance(node, ast.Call):
+                continue
+            called = getattr(node.func, "id", None) or getattr(node.func, "attr", "")
+            if called == "basicConfig" or (called == "print" and "_cli" not in path.parts):
+                wrong.append(f"{where}:{node.lineno} {called}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_core_imports_without_host_nodes_and_optional_packages():
+    names = [module_name(p) for p in shipped() if "unifashion_core" in p.parts]
+    blocked = sorted(HOST | {"nodes", "transformers", "diffusers", "accelerate", "tokenizers"})
+    blocked += ["cv2", "xformers", "peft", "einops", "huggingface_hub", "aiohttp"]
+    code = (
+        "import importlib, json, sys\n"
+        f"blocked = {blocked!r}\n"
+        "for name in blocked: sys.modules[name] = None\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def _public(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.ClassDef]:
+    """Public functions and classes of a module, and the public methods of its public classes."""
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    for node in tree.body:
+        if isinstance(node, kinds) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef) and not _is_module(node):
+                for inner in node.body:
+                    if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_"):
+                        yield inner
+
+
+def _is_module(node: ast.ClassDef) -> bool:
+    """Whether a class is a network, whose `forward` its own docstring describes."""
+    return any(ast.unparse(base).endswith("Module") for base in node.bases)
+
+
+def _is_short(node: ast.AST) -> bool:
+    """A one-statement property or method: its name says it."""
+    return isinstance(node, ast.FunctionDef) and len(node.body) == 1 and node.args.args[:1] != []
+
+
+def test_public_functions_of_the_core_have_docstrings():
+    lacking: list[str] = []
+    for path in shipped():
+        if "unifashion_core" not in path.parts:
+            continue
+        tree = parse(path)
+        if ast.get_docstring(tree) is None:
+            lacking.append(f"{path.relative_to(ROOT)}: the module")
+        tops = set(tree.body)
+        for node in _public(tree):
+            if ast.get_docstring(node) is None and (node in tops or not _is_short(node)):
+                lacking.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert not lacking, "\n".join(lacking)
+
+
+def test_files_are_short_or_say_why():
+    long: list[str] = []
+    for path in [*shipped(), *sorted((ROOT / "tests").rglob("*.py")), ROOT / "run.py"]:
+        text = path.read_text("utf-8")
+        lines = text.count("\n")
+        most = TEST_LINES if "tests" in path.relative_to(ROOT).parts else FILE_LINES
+        if lines > MODEL_LINES or (lines > most and not REASON.search(text)):
+            long.append(f"{path.relative_to(ROOT)}: {lines} lines")
+    assert not long, "\n".join([SAY_WHY, *long])
+
+
+DECLARATIONS = {"define_schema", "add_arguments"}
+"""Functions that list things and decide nothing."""
+
+
+def _code_lines(node: ast.FunctionDef, lines: list[str]) -> int:
+    """Lines of a function without its docstring, comments and blank lines."""
+    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    if not body:
+        return 0
+    text = lines[body[0].lineno - 1 : node.end_lineno]
+    return sum(1 for line in text if line.strip() and not line.strip().startswith("#"))
+
+
+def test_functions_are_short_or_say_why():
+    long: list[str] = []
+    for path in [*shipped(), ROOT / "run.py"]:
+        text = path.read_text("utf-8")
+        lines = text.splitlines()
+        for node in ast.walk(parse(path)):
+            if not isinstance(node, ast.FunctionDef) or node.name in DECLARATIONS:
+                continue
+            whole = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+            count = _code_lines(node, lines)
+            if count > FUNCTION_LINES and not REASON.search(whole):
+                long.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}: {count} lines")
+    assert not long, "\n".join([SAY_WHY, *long])
+
+
+# What no file of the project holds, this one included: hence the pieces.
+FORBIDDEN = [
+    re.compile(re.escape(word), re.IGNORECASE)
+    for word in (
+        "py" + "pi.org",
+        "files.python" + "hosted",
+        "registry.npm" + "js",
+        "deb.deb" + "ian.org",
+        "/ro" + "ot/",
+        "/wo" + "rk/",
+        "." + "library",
+        "../sh" + "ared",
+    )
+]
+MAY_NAME = {(".ci/run", FORBIDDEN[-1])}
+TEXT = {".py", ".md", ".txt", ".toml", ".json", ".lock", ".jsonl", ".csv", ".html", ".mjs", ".js"}
+NOT_OURS = {".git", ".venv", "__pycache__", ".ruff_cache", ".pytest_cache", ".hypothesis"}
+
+
+def _text_files() -> Iterator[Path]:
+    for path in sorted(ROOT.rglob("*")):
+        inside = path.relative_to(ROOT).parts
+        if NOT_OURS & set(inside) or "node_modules" in inside or not path.is_file():
+            continue
+        if path.suffix in TEXT or (path.suffix == "" and path.stat().st_size < 1_000_000):
+            yield path
+
+
+def test_no_file_names_a_machine_or_a_package_index():
+    wrong: list[str] = []
+    for path in _text_files():
+        where = path.relative_to(ROOT).as_posix()
+        text = path.read_text("utf-8", "replace")
+        wrong += [
+            f"{where}: {word.pattern}"
+            for word in FORBIDDEN
+            if word.search(text) and (where, word) not in MAY_NAME
+        ]
+    assert not wrong, "\n".join(wrong)
+
+
+# Packaging.
+
+
+def _project() -> dict:
+    tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def _requirements() -> list[str]:
+    return [x for x in (ROOT / "requirements.txt").read_text("utf-8").split("\n") if x]
+
+
+def test_requirements_can_not_hurt_a_comfyui():
+    lines = _requirements()
+    assert "torch" in lines
+    assert [x for x in lines if not re.fullmatch(r"[A-Za-z0-9_-]+(>=[0-9.]+)?", x)] == []
+    names = {re.split(r">=", x)[0] for x in lines}
+    assert not names & {"torchvision", "xformers", "opencv-python", "opencv-python-headless"}
+
+
+def test_requirements_project_and_lock_agree():
+    project, lock = _project(), json.loads((ROOT / "requirements.lock").read_text("utf-8"))
+    assert project["project"]["dependencies"] == _requirements()
+
+    def normal(lines: list[str]) -> list[str]:
+        return [re.sub("_", "-", line) for line in lines]
+
+    assert lock["requires"]["run"] == normal(_requirements())
+    assert lock["requires"]["train"] == project["project"]["optional-dependencies"]["train"]
+    assert lock["requires"]["test"] == project["dependency-groups"]["test"]
+
+
+def test_project_file_suits_the_registry():
+    project = _project()
+    assert re.fullmatch(r"[a-z][a-z0-9._-]{0,98}", project["project"]["name"])
+    assert "comfyui" not in project["project"]["name"].lower()
+    assert re.fullmatch(r"\d+\.\d+\.\d+", project["project"]["version"])
+    assert project["project"]["license"] == {"file": "LICENSE"}
+    assert project["tool"]["comfy"]["requires-comfyui"].startswith(">=")
+    assert (ROOT / "CHANGELOG.md").read_text("utf-8").count(project["project"]["version"])
+
+
+def test_root_has_no_unexpected_entries():
+    allowed_here = {
+        "__init__.py", "run.py", "nodes", "unifashion_core", "workflows", "tests",
+        "pyproject.toml", "requirements.txt", "requirements.lock", "LICENSE", "NOTICE",
+        "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "ARCHITECTURE.md",
+        ".ci", ".git", ".gitignore", ".gitattributes",
+    }  # fmt: skip
+    made = NOT_OURS | {"unifashion-demo", "node_modules"}
+    assert {p.name for p in ROOT.iterdir()} - allowed_here - made == set()

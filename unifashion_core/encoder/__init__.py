@@ -1,0 +1,1 @@
+"""The multimodal encoder: vision towers, Q-Former, projections, preprocessing, checkpoints."""

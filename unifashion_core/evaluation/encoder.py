@@ -1,0 +1,413 @@
+"""What a multimodal encoder finds among photos of garments it was not trained on: every figure of
+the pocket card.
+
+Gallery: the photos themselves. A query's own photo is left out. A class, cell or target counts
+when at least ten photos are
+relevant; figures are means over queries. The prompts below were fixed before the first training
+run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..encoder.encoder import MultimodalEncoder
+from ..errors import InputError
+from ..imaging import open_image
+from ..pocket.photos import CLASSES, COLOURS, Photo
+from ..types import OnStep
+
+CLASS_NOUNS: dict[str, str] = {
+    "dress": "a dress",
+    "hat": "a hat",
+    "longsleeve": "a longsleeve",
+    "outwear": "outwear",
+    "pants": "pants",
+    "shirt": "a shirt",
+    "shoes": "shoes",
+    "shorts": "shorts",
+    "skirt": "a skirt",
+    "t-shirt": "a t-shirt",
+}
+CLASS_PROMPT = "a photo of {noun}"
+CELL_PROMPT = "a photo of {words}"
+COLOUR_EDIT = "in {colour}"
+SLEEVE_EDIT = "with long sleeves"
+
+CAPTION_WORDS: dict[str, tuple[str, ...]] = {
+    "dress": ("dress", "sundress", "gown", "shirt dress"),
+    "hat": ("hat", "cap", "beanie", "bucket hat", "sun hat"),
+    "longsleeve": (
+        "longsleeve",
+        "long sleeve top",
+        "sweater",
+        "sweatshirt",
+        "cardigan",
+        "hoodie",
+        "turtleneck",
+    ),
+    "outwear": ("outwear", "outerwear", "jacket", "coat", "vest", "parka", "blazer"),
+    "pants": ("pants", "trousers", "jeans", "leggings", "sweatpants"),
+    "shirt": ("shirt", "blouse", "polo shirt"),
+    "shoes": (
+        "shoes",
+        "sneakers",
+        "boots",
+        "heels",
+        "sandals",
+        "flats",
+        "loafers",
+        "slippers",
+        "clogs",
+        "flip-flops",
+        "espadrilles",
+    ),
+    "shorts": ("shorts", "denim shorts", "swim shorts"),
+    "skirt": ("skirt", "pleated skirt", "pencil skirt"),
+    "t-shirt": ("t-shirt", "tee", "tank top"),
+}
+"""Class -> the words that say it in a caption; the longest match counts."""
+
+LEAST_RELEVANT = 10
+_TOP = 10
+_BATCH = 32
+_LONGEST_CAPTION = 24
+
+
+@dataclass(frozen=True)
+class Features:
+    """The gallery.
+
+    Attributes:
+        photos: Its photos, in order.
+        tokens: (N, T, D), unit vectors.
+        vision: (N, P, W), float16: what composed queries and captions read.
+    """
+
+    photos: tuple[Photo, ...]
+    tokens: Tensor
+    vision: Tensor
+
+
+def evaluate_encoder(
+    encoder: MultimodalEncoder,
+    folder: Path,
+    photos: Sequence[Photo],
+    *,
+    on_step: OnStep | None = None,
+) -> dict[str, Any]:
+    """Measure everything.
+
+    Args:
+        encoder: With an LM head, captions are measured as well.
+        folder: Holds the photos.
+        photos: The gallery and the queries, each with a class and its colours.
+        on_step: Called with (photos encoded, photos in all).
+
+    Returns:
+        Figure by name: {"value", "n"} and what belongs to it; see `CARD.md` of the pocket encoder.
+
+    Raises:
+        InputError: If there are fewer than ten photos.
+    """
+    if len(photos) < LEAST_RELEVANT:
+        raise InputError(
+            f"bench encoder: {len(photos)} photos, at least {LEAST_RELEVANT} are needed. Give "
+            "the whole set."
+        )
+    gallery = encode_gallery(encoder, folder, photos, on_step=on_step)
+    report: dict[str, Any] = {"photos": len(photos), "tokens_per_image": encoder.tokens_per_image}
+    report["label_accuracy"] = label_accuracy(encoder, gallery)
+    report["category_p10"] = category_precision(encoder, gallery)
+    report["colour_category_p10"] = cell_precision(encoder, gallery)
+    report["image_p10"] = image_precision(gallery)
+    report["composed"] = composed_precision(encoder, gallery)
+    report["long_sleeves"] = sleeve_precision(encoder, gallery)
+    if "lm" in encoder.abilities:
+        report["captions"] = caption_quality(encoder, gallery)
+    return report
+
+
+@torch.inference_mode()
+def encode_gallery(
+    encoder: MultimodalEncoder,
+    folder: Path,
+    photos: Sequence[Photo],
+    *,
+    on_step: OnStep | None = None,
+) -> Features:
+    """Encode all photos, in order."""
+    tokens: list[Tensor] = []
+    vision: list[Tensor] = []
+    for at in range(0, len(photos), _BATCH):
+        part = photos[at : at + _BATCH]
+        pixels = [encoder.preprocess(open_image(folder / p.file)) for p in part]
+        found = encoder.encode_pixels(torch.stack(pixels))
+        assert found.vision is not None
+        tokens.append(found.tokens)
+        vision.append(found.vision.half())
+        if on_step is not None:
+            on_step(at + len(part), len(photos))
+    return Features(tuple(photos), torch.cat(tokens), torch.cat(vision))
+
+
+def label_accuracy(encoder: MultimodalEncoder, gallery: Features) -> dict[str, Any]:
+    """Share of photos whose nearest class prompt is their class."""
+    scores = text_scores(encoder, gallery, class_prompts())  # (classes, N)
+    best = scores.argmax(dim=0).tolist()
+    hits = [CLASSES[b] == p.label for b, p in zip(best, gallery.photos, strict=True)]
+    by_class: defaultdict[str, list[bool]] = defaultdict(list)
+    for photo, hit in zip(gallery.photos, hits, strict=True):
+        by_class[photo.label].append(hit)
+    return {
+        "value": sum(hits) / len(hits),
+        "n": len(hits),
+        "by_class": {c: round(sum(v) / len(v), 4) for c, v in sorted(by_class.items())},
+    }
+
+
+def category_precision(encoder: MultimodalEncoder, gallery: Features) -> dict[str, Any]:
+    """P@10 of the class prompts."""
+    counts = Counter(p.label for p in gallery.photos)
+    classes = [c for c in CLASSES if counts[c] >= LEAST_RELEVANT]
+    scores = text_scores(
+        encoder, gallery, [CLASS_PROMPT.format(noun=CLASS_NOUNS[c]) for c in classes]
+    )
+    relevant = [[p.label == c for p in gallery.photos] for c in classes]
+    return _mean_precision(scores, torch.tensor(relevant), dict(zip(classes, classes, strict=True)))
+
+
+def cell_precision(encoder: MultimodalEncoder, gallery: Features) -> dict[str, Any]:
+    """P@10 of "a photo of a red dress": class and colour must both be right."""
+    cells = eligible_cells(gallery.photos)
+    texts = [CELL_PROMPT.format(words=coloured_noun(c, colour)) for c, colour in cells]
+    relevant = [
+        [p.label == c and colour in p.colours for p in gallery.photos] for c, colour in cells
+    ]
+    names = {f"{colour} {c}": "" for c, colour in cells}
+    return _mean_precision(text_scores(encoder, gallery, texts), torch.tensor(relevant), names)
+
+
+def image_precision(gallery: Features) -> dict[str, Any]:
+    """P@10 of photo -> photos of its class."""
+    scores = image_scores(gallery.tokens, gallery.tokens).fill_diagonal_(-2.0)
+    labels = torch.tensor([CLASSES.index(p.label) for p in gallery.photos])
+    relevant = labels[:, None] == labels[None, :]
+    relevant.fill_diagonal_(False)
+    counted = relevant.sum(dim=1) >= LEAST_RELEVANT
+    found = _precision(scores[counted], relevant[counted])
+    return {"value": float(found.mean()), "n": int(counted.sum())}
+
+
+def composed_precision(encoder: MultimodalEncoder, gallery: Features) -> dict[str, Any]:
+    """P@10 of photo + "in <colour>" -> the photo's class in that colour, and of what it must beat.
+
+    Queries: every photo with every colour that is not its own and of which its class has at least
+        ten photos. Baselines: the
+    text alone, the photo alone, the plain sum of both scores.
+    """
+    pairs = [
+        (i, colour)
+        for i, photo in enumerate(gallery.photos)
+        for c, colour in eligible_cells(gallery.photos)
+        if c == photo.label and colour not in photo.colours
+    ]
+    rows = torch.tensor([i for i, _ in pairs])
+    texts = [COLOUR_EDIT.format(colour=colour) for _, colour in pairs]
+    relevant = torch.tensor(
+        [
+            [p.label == gallery.photos[i].label and colour in p.colours for p in gallery.photos]
+            for i, colour in pairs
+        ]
+    )
+    return _compare_composed(encoder, gallery, rows, texts, relevant)
+
+
+def sleeve_precision(encoder: MultimodalEncoder, gallery: Features) -> dict[str, Any]:
+    """P@10 of t-shirt + "with long sleeves" -> longsleeves of the t-shirt's main colour."""
+    queries = [
+        i
+        for i, photo in enumerate(gallery.photos)
+        if photo.label == "t-shirt"
+        and photo.colours
+        and _count_sleeves(gallery, photo) >= LEAST_RELEVANT
+    ]
+    if not queries:
+        return {"value": None, "n": 0}
+    relevant = torch.tensor(
+        [
+            [
+                p.label == "longsleeve" and gallery.photos[i].colours[0] in p.colours
+                for p in gallery.photos
+            ]
+            for i in queries
+        ]
+    )
+    report = _compare_composed(
+        encoder, gallery, torch.tensor(queries), [SLEEVE_EDIT] * len(queries), relevant
+    )
+    report["colours"] = sorted({gallery.photos[i].colours[0] for i in queries})
+    return report
+
+
+def caption_quality(encoder: MultimodalEncoder, gallery: Features) -> dict[str, Any]:
+    """Greedy captions: the class by the word table, the main colour by the first colour word, no
+    content word twice."""
+    captions = greedy_captions(encoder, gallery.vision)
+    coloured = [(c, p) for c, p in zip(captions, gallery.photos, strict=True) if p.colours]
+    category = [caption_class(c) == p.label for c, p in zip(captions, gallery.photos, strict=True)]
+    main = [first_colour(c) == p.colours[0] for c, p in coloured]
+    any_own = [first_colour(c) in p.colours for c, p in coloured]
+    both = [first_colour(c) == p.colours[0] and caption_class(c) == p.label for c, p in coloured]
+    return {
+        "category": sum(category) / len(category),
+        "colour": sum(main) / max(len(main), 1),
+        "colour_of_the_photo": sum(any_own) / max(len(any_own), 1),
+        "both": sum(both) / max(len(both), 1),
+        "repeats": sum(repeats_itself(c) for c in captions),
+        "n": len(captions),
+        "examples": captions[:: max(len(captions) // 12, 1)][:12],
+    }
+
+
+@torch.inference_mode()
+def greedy_captions(encoder: MultimodalEncoder, vision: Tensor) -> list[str]:
+    """The likeliest word after word, for images (N, P, W)."""
+    captions: list[str] = []
+    end = encoder.config.text.sep_id
+    for at in range(0, len(vision), _BATCH):
+        part = vision[at : at + _BATCH].float()
+        state = encoder.begin_decode(part)
+        ids = torch.full((len(part),), encoder.config.text.bos_id, dtype=torch.int64)
+        rows: list[Tensor] = []
+        for _ in range(_LONGEST_CAPTION):
+            logits, state = encoder.decode_step(ids, state)
+            ids = logits.argmax(dim=-1)
+            rows.append(ids)
+        for row in torch.stack(rows, dim=1).tolist():
+            cut = row.index(end) if end in row else len(row)
+            captions.append(encoder.tokenizer.decode(row[:cut]))
+    return captions
+
+
+def caption_class(caption: str) -> str | None:
+    """The class that a caption names by its longest match; None where two classes match as long."""
+    words = f" {caption.replace('-', ' - ')} ".replace("  ", " ")
+    found: dict[str, int] = {}
+    for name, phrases in CAPTION_WORDS.items():
+        for phrase in phrases:
+            spaced = f" {phrase.replace('-', ' - ')} "
+            if spaced in words:
+                found[name] = max(found.get(name, 0), len(phrase))
+    best = [c for c, length in found.items() if length == max(found.values())]
+    return best[0] if len(best) == 1 else None
+
+
+def first_colour(caption: str) -> str | None:
+    """The first of the colour names in a caption."""
+    return next((w for w in caption.split() if w in COLOURS), None)
+
+
+def repeats_itself(caption: str) -> bool:
+    """Whether a content word stands twice."""
+    words = [w for w in caption.split() if w not in ("a", "an", "and", "with", "-", ",")]
+    return len(words) != len(set(words))
+
+
+def class_prompts() -> list[str]:
+    """One prompt a class, in the order of `CLASSES`."""
+    return [CLASS_PROMPT.format(noun=CLASS_NOUNS[c]) for c in CLASSES]
+
+
+def coloured_noun(label: str, colour: str) -> str:
+    """ "a red dress", "red pants"."""
+    noun = CLASS_NOUNS[label]
+    if not noun.startswith("a "):
+        return f"{colour} {noun}"
+    return f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {noun[2:]}"
+
+
+def eligible_cells(photos: Sequence[Photo]) -> list[tuple[str, str]]:
+    """(class, colour) of at least ten photos, in the order of the tables."""
+    counts = Counter((p.label, colour) for p in photos for colour in p.colours)
+    return [(c, k) for c in CLASSES for k in COLOURS if counts[c, k] >= LEAST_RELEVANT]
+
+
+def text_scores(encoder: MultimodalEncoder, gallery: Features, texts: Sequence[str]) -> Tensor:
+    """Each text's best token of each photo, (texts, N)."""
+    return vector_scores(encoder.encode_texts(texts).vectors, gallery.tokens)
+
+
+def vector_scores(vectors: Tensor, tokens: Tensor) -> Tensor:
+    """(A, D) and (N, T, D) to the best token of each, (A, N)."""
+    count, per_item, width = tokens.shape
+    flat = vectors @ tokens.reshape(-1, width).T
+    return flat.view(len(vectors), count, per_item).amax(dim=-1)
+
+
+def image_scores(queries: Tensor, tokens: Tensor) -> Tensor:
+    """Mean over the query's tokens of the item's best token, (A, T, D) and (N, T, D) to (A, N)."""
+    rows = [vector_scores(q, tokens).mean(dim=0) for q in queries]
+    return torch.stack(rows)
+
+
+def _compare_composed(
+    encoder: MultimodalEncoder,
+    gallery: Features,
+    rows: Tensor,
+    texts: Sequence[str],
+    relevant: Tensor,
+) -> dict[str, Any]:
+    """P@10 of composed queries and of the three baselines; the query's photo never counts."""
+    relevant[torch.arange(len(rows)), rows] = False
+    composed = torch.cat(
+        [
+            encoder.compose_from_vision(
+                gallery.vision[rows[at : at + _BATCH]].float(), texts[at : at + _BATCH]
+            ).vectors
+            for at in range(0, len(rows), _BATCH)
+        ]
+    )
+    unique = sorted(set(texts))
+    place = torch.tensor([unique.index(t) for t in texts])
+    text = text_scores(encoder, gallery, unique)[place]
+    used, back = rows.unique(return_inverse=True)
+    image = image_scores(gallery.tokens[used], gallery.tokens)[back]
+    found = {
+        "value": vector_scores(composed, gallery.tokens),
+        "text_only": text,
+        "image_only": image,
+        "plain_sum": text + image,
+    }
+    report: dict[str, Any] = {}
+    for name, scores in found.items():
+        scores = scores.clone()
+        scores[torch.arange(len(rows)), rows] = -9.0
+        report[name] = float(_precision(scores, relevant).mean())
+    best = max(report["text_only"], report["image_only"], report["plain_sum"])
+    report["times_best_baseline"] = report["value"] / best if best else None
+    report["n"] = len(rows)
+    return report
+
+
+def _mean_precision(scores: Tensor, relevant: Tensor, names: Mapping[str, str]) -> dict[str, Any]:
+    found = _precision(scores, relevant)
+    by_query = {k: round(float(v), 4) for k, v in zip(names, found, strict=True)}
+    return {"value": float(found.mean()), "n": len(found), "by_query": by_query}
+
+
+def _precision(scores: Tensor, relevant: Tensor) -> Tensor:
+    """P@10 of each row."""
+    top = scores.topk(_TOP, dim=1).indices
+    return relevant.gather(1, top).float().mean(dim=1)
+
+
+def _count_sleeves(gallery: Features, photo: Photo) -> int:
+    return sum(p.label == "longsleeve" and photo.colours[0] in p.colours for p in gallery.photos)

@@ -1,0 +1,16 @@
+"""What ships as data, each part with a card: how made, on what, licence, measured quality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+
+ENCODER = _HERE / "encoder"
+"""Folder of the pocket multimodal encoder: config.json, model.safetensors, vocab.txt, CARD.md."""
+
+EFFICIENTNET_LITE0 = _HERE / "efficientnet_lite0"
+"""Folder of its frozen image tower: model.safetensors, CARD.md."""
+
+BERT_VOCABULARY = _HERE / "tokenizers" / "bert-base-uncased" / "vocab.txt"
+"""The 30,522 word pieces of bert-base-uncased; `[DEC]` is added by the tokenizer."""

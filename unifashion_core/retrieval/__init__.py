@@ -1,0 +1,1 @@
+"""Retrieval: the gallery on disk, exact scores, search, filters and rerank."""

@@ -1,0 +1,134 @@
+"""The gallery's database: its tables, its format version, and how reader and writer connect."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import GalleryError
+
+DATABASE = "gallery.db"
+LOCK = "writer.lock"
+APPLICATION_ID = 0x55464731  # "UFG1"
+FORMAT = 1
+
+# items.token_row and items.caption_row are row numbers over all segments of their kind; equal
+# content shares a token row. items.columns is the truth about an item's metadata, as JSON; `cells`
+# repeats it, a row for each value of a list, in the form that filters compare: folded text, and the
+# number if it is one.
+TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE segments (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    file TEXT NOT NULL UNIQUE,
+    first_row INTEGER NOT NULL,
+    rows INTEGER NOT NULL
+);
+CREATE TABLE roots (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
+CREATE TABLE items (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    root INTEGER NOT NULL REFERENCES roots (id),
+    file TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    content BLOB NOT NULL,
+    token_row INTEGER NOT NULL,
+    caption_row INTEGER,
+    missing INTEGER NOT NULL DEFAULT 0,
+    columns TEXT NOT NULL DEFAULT '{}',
+    UNIQUE (root, file)
+);
+CREATE INDEX items_by_content ON items (content);
+CREATE TABLE cells (
+    item INTEGER NOT NULL REFERENCES items (id) ON DELETE CASCADE,
+    column TEXT NOT NULL,
+    text TEXT NOT NULL,
+    number
+);
+CREATE INDEX cells_by_item ON cells (item);
+CREATE INDEX cells_by_text ON cells (column, text, item);
+CREATE INDEX cells_by_number ON cells (column, number, item) WHERE number IS NOT NULL;
+"""
+
+
+@contextmanager
+def database_errors(gallery: str) -> Generator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.Error as e:
+        raise GalleryError(
+            f"Gallery '{gallery}': its database can't be used ({e}). Check that the disk has room "
+            "and that "
+            "the folder may be used; if the file is damaged, restore a copy or index again."
+        ) from e
+
+
+def connect_reader(folder: Path) -> sqlite3.Connection:
+    """A connection that can't write, usable from any thread."""
+    database = folder / DATABASE
+    options = "mode=ro"
+    if not os.access(folder, os.W_OK) and not (folder / f"{DATABASE}-wal").exists():
+        options += (
+            "&immutable=1"  # a read-only disk can't hold WAL's index file, and nobody writes there
+        )
+    return _connect(f"{database.absolute().as_uri()}?{options}")
+
+
+def connect_writer(folder: Path) -> sqlite3.Connection:
+    """A connection that commits durably; the caller holds the writer's lock."""
+    database = folder / DATABASE
+    connection = _connect(f"{database.absolute().as_uri()}?mode=rw")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    # isolation_level None: transactions begin and end where our code says so.
+    return sqlite3.connect(
+        uri, uri=True, isolation_level=None, timeout=10.0, check_same_thread=False
+    )
+
+
+def create_database(folder: Path, meta: dict[str, str | int]) -> None:
+    """Write the empty database of a new gallery."""
+    connection = sqlite3.connect(folder / DATABASE, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("BEGIN")
+        for statement in TABLES.split(";"):
+            if statement.strip():
+                connection.execute(statement)
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+
+
+def check_format(connection: sqlite3.Connection, gallery: str, folder: Path) -> None:
+    """Refuse a database that isn't a gallery's, or is of a newer format.
+
+    Raises:
+        GalleryError: If so.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        raise GalleryError(
+            f"Gallery '{gallery}': {folder / DATABASE} is not a gallery's database. Choose another "
+            "folder."
+        )
+    if version > FORMAT:
+        raise GalleryError(
+            f"Gallery '{gallery}': made with format {version}, this version reads up to {FORMAT}. "
+            "Update ComfyUI-UniFashion."
+        )

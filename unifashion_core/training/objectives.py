@@ -1,0 +1,228 @@
+"""The losses of a step: those of losses.py, with captions that may be true of many pictures, or of
+unknown truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..encoder.model import UniFashionEncoderModel
+from .batches import PairBatch, TripletBatch
+from .claims import NO, YES
+from .config import LossConfig, TrainConfig
+from .losses import (
+    LossOptions,
+    Negatives,
+    Texts,
+    hard_negatives,
+    lm_loss,
+    matching_loss,
+    phase1_losses,
+    phase2_losses,
+    similarity,
+)
+
+_LEFT_OUT = -1e4  # score of a pair of unknown truth; exp() of it is 0 in float32
+
+Losses = Mapping[str, Tensor]
+"""Name -> unweighted value; "total" is the weighted sum."""
+
+
+class Objective(nn.Module):
+    """A whole step as one module, which is what accelerate prepares."""
+
+    def __init__(self, model: UniFashionEncoderModel, config: TrainConfig) -> None:
+        super().__init__()
+        self.model = model
+        self._config = config
+
+    def forward(self, pairs: PairBatch | None, triplets: TripletBatch | None) -> Losses:
+        """Losses of a phase-1 batch, a phase-2 batch, or both."""
+        config = self._config.loss
+        if config.reference_compat:
+            return self._reference_form(pairs, triplets)
+        found: dict[str, Tensor] = {}
+        images = None
+        if pairs is not None:
+            values, images = _pair_losses(self.model, pairs, config, self._config)
+            found.update(values)
+        if triplets is not None:
+            found.update(_triplet_losses(self.model, triplets, images, config))
+        weights = {
+            "itc": config.itc,
+            "itm": config.itm,
+            "lm": config.lm,
+            "image": config.image,
+            "composed": config.composed,
+            "caption": config.caption,
+        }
+        total = torch.stack([weights[name] * value for name, value in found.items()]).sum()
+        return {**found, "total": total}
+
+    def _reference_form(self, pairs: PairBatch | None, triplets: TripletBatch | None) -> Losses:
+        """The research code's losses, batch by batch as it had them."""
+        loss, text = self._config.loss, self._config.encoder.text
+        options = LossOptions(
+            itc=loss.itc if triplets is None else loss.composed,
+            itm=loss.itm,
+            lm=loss.lm,
+            ttc=loss.caption,
+            label_smoothing=loss.lm_smoothing,
+            reference_compat=True,
+        )
+        model = self.model
+        if triplets is not None:
+            out = phase2_losses(
+                model,
+                model.normalise(triplets.reference),
+                model.normalise(triplets.target),
+                triplets.texts,
+                triplets.captions,
+                options=options,
+            )
+        else:
+            assert pairs is not None
+            out = phase1_losses(
+                model,
+                model.normalise(pairs.tokens),
+                pairs.captions,
+                bos_id=text.bos_id,
+                pad_id=text.pad_id,
+                options=options,
+            )
+        parts = {"itc": out.itc, "itm": out.itm, "lm": out.lm, "caption": out.ttc}
+        return {**{k: v for k, v in parts.items() if v is not None}, "total": out.total}
+
+
+def _pair_losses(
+    model: UniFashionEncoderModel, batch: PairBatch, config: LossConfig, run: TrainConfig
+) -> tuple[dict[str, Tensor], Tensor]:
+    """ITC, ITM, LM and image contrast of a phase-1 batch, and the image features (B, Q, D)."""
+    vision = model.normalise(batch.tokens)
+    states, cache = model.image_cache(vision)
+    images = model.project_images(states)
+    texts = model.text_features(batch.captions.ids, batch.captions.mask)
+    logits = similarity(texts, images) / model.temp
+    found = {
+        "itc": spread_contrast(logits, batch.verdicts) + spread_contrast(logits.T, batch.verdicts.T)
+    }
+    if config.itm:
+        found["itm"] = _matching(model, vision, batch.captions, logits, batch.verdicts, config)
+    if config.lm:
+        ids = batch.full.ids.clone()
+        ids[:, 0] = run.encoder.text.bos_id
+        scores = model.lm_logits(ids, batch.full.mask, cache)
+        found["lm"] = lm_loss(scores, ids, run.encoder.text.pad_id, config.lm_smoothing)
+    if config.image:
+        found["image"] = image_contrast(images, batch.kinship, model.temp)
+    return found, images
+
+
+def _triplet_losses(
+    model: UniFashionEncoderModel,
+    batch: TripletBatch,
+    beside: Tensor | None,
+    config: LossConfig,
+) -> dict[str, Tensor]:
+    """Composed query against targets, references and the pictures beside; and against the targets'
+    captions."""
+    reference, target = model.normalise(batch.reference), model.normalise(batch.target)
+    composed = model.composed_features(reference, batch.texts.ids, batch.texts.mask)
+    count = len(composed)
+    both = model.image_features(torch.cat([target, reference]))
+    candidates = both if beside is None else torch.cat([both, beside])
+    verdicts = batch.verdicts[:, : len(candidates)]
+    logits = similarity(composed, candidates) / model.temp
+    back = logits[:, :count].T
+    found = {
+        "composed": spread_contrast(logits, verdicts) + spread_contrast(back, verdicts[:, :count].T)
+    }
+    if batch.captions is None:
+        return found
+    captions = model.text_features(batch.captions.ids, batch.captions.mask)
+    if config.caption:
+        scores = composed @ captions.T / model.temp
+        found["caption"] = spread_contrast(scores, verdicts[:, :count].T.contiguous())
+    if config.itm and beside is None:
+        square = verdicts[:, :count]
+        scores = similarity(captions, both[:count]) / model.temp
+        found["itm"] = _matching(model, target, batch.captions, scores, square, config)
+    return found
+
+
+def spread_contrast(logits: Tensor, verdicts: Tensor) -> Tensor:
+    """Cross-entropy of each row, its target spread evenly over the YES columns; UNKNOWN columns
+    are left out.
+
+    Args:
+        logits: (A, B), column i of row i is its own.
+        verdicts: (A, B): YES, UNKNOWN or NO; YES on the diagonal.
+    """
+    marked = (verdicts == YES).to(logits.dtype)
+    kept = logits.masked_fill((verdicts != YES) & (verdicts != NO), _LEFT_OUT)
+    return F.cross_entropy(kept, marked / marked.sum(dim=1, keepdim=True))
+
+
+def image_contrast(images: Tensor, kinship: Tensor, temperature: Tensor) -> Tensor:
+    """Contrast of pictures with pictures, scored as a search by picture is: the mean over tokens
+    of the best token.
+
+    Args:
+        images: (B, Q, D), unit vectors.
+        kinship: How much two pictures are alike, (B, B), 0 = not.
+        temperature: What scores are divided by.
+
+    Source: Khosla et al. 2020 (supervised contrastive learning), equation 2, weighted.
+    """
+    scores = torch.einsum("aqd,bpd->abqp", images, images).amax(dim=-1).mean(dim=-1)
+    own = torch.eye(len(images), dtype=torch.bool, device=images.device)
+    weights = kinship.masked_fill(own, 0.0)
+    rows = weights.sum(dim=1) > 0
+    if not bool(rows.any()):
+        return scores.sum() * 0.0
+    logits = (scores / temperature).masked_fill(own, _LEFT_OUT)[rows]
+    weights = weights[rows]
+    return F.cross_entropy(logits, weights / weights.sum(dim=1, keepdim=True))
+
+
+def _matching(
+    model: UniFashionEncoderModel,
+    vision: Tensor,
+    captions: Texts,
+    logits: Tensor,
+    verdicts: Tensor,
+    config: LossConfig,
+) -> Tensor:
+    """ITM with hard negatives among the NO pairs, over all pairs or the first `itm_positives`.
+
+    A batch is in random order within each source, so "the first" of a strided choice is as good as
+    a draw.
+    """
+    negatives = hard_negatives(logits.detach(), verdicts != NO, text_ids=captions.ids)
+    count = config.itm_positives
+    if 0 < count < len(vision):
+        rows = torch.linspace(0, len(vision) - 1, count, device=vision.device).round().long()
+        return _matching_of_some(model, vision, captions, negatives, rows)
+    return matching_loss(model, vision, captions, captions, negatives)
+
+
+def _matching_of_some(
+    model: UniFashionEncoderModel,
+    vision: Tensor,
+    captions: Texts,
+    negatives: Negatives,
+    rows: Tensor,
+) -> Tensor:
+    """`matching_loss` for some of the pairs; their negatives come from the whole batch."""
+    wrong_image = negatives.images[rows][negatives.has_image[rows]]
+    wrong_text = negatives.texts[rows][negatives.has_text[rows]]
+    images = torch.cat([vision[rows], vision[wrong_image], vision[rows[negatives.has_text[rows]]]])
+    order = torch.cat([rows, rows[negatives.has_image[rows]], wrong_text])
+    texts = captions[order]
+    scores = model.itm_logits(images, texts.ids, texts.mask)
+    labels = torch.zeros(len(images), dtype=torch.int64, device=scores.device)
+    labels[: len(rows)] = 1
+    return F.cross_entropy(scores, labels)

@@ -1,0 +1,340 @@
+"""The training loop of both phases: accelerate, progress, checkpoints that a later run goes on
+from exactly."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import (
+    load_file,  # pyright: ignore[reportUnknownVariableType] - PathLike of anything
+    save_file,  # pyright: ignore[reportUnknownVariableType] - likewise
+)
+from torch import Tensor
+
+from ..deps import require
+from ..encoder.model import UniFashionEncoderModel
+from ..errors import CheckpointError
+from .batches import PairBatch, PairSource, TripletBatch, TripletSource
+from .config import OptimConfig, TrainConfig
+from .objectives import Objective
+from .sampling import step_generator
+
+_LOG = logging.getLogger("unifashion.training")
+_KEPT_CHECKPOINTS = 2
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        step: Steps done.
+        steps: Steps in all.
+        losses: Of the last step, by name, unweighted; "total" is the weighted sum.
+        seconds_left: At the mean speed since the start or the resume.
+    """
+
+    step: int
+    steps: int
+    losses: Mapping[str, float]
+    seconds_left: float
+
+
+OnProgress = Callable[[Progress], None]
+"""Called after every step; may raise to stop, the last checkpoint then stays."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a loop needs.
+
+    Attributes:
+        model: Weights to train, in place.
+        config: The run's config.
+        steps: Optimiser steps in all.
+        pairs: Phase-1 batches; None in a phase 2 without them.
+        triplets: Phase-2 batches; None in phase 1.
+    """
+
+    model: UniFashionEncoderModel
+    config: TrainConfig
+    steps: int
+    pairs: PairSource | None
+    triplets: TripletSource | None
+
+
+def train(
+    run: Run,
+    out: Path,
+    *,
+    on_progress: OnProgress | None = None,
+    stop_after: int | None = None,
+) -> bool:
+    """Train to the end, or go on from the last checkpoint in `out`.
+
+    A resumed run equals an unbroken one bit for bit on the CPU: batches and dropout are functions
+    of seed and step, and a
+    checkpoint holds weights, optimiser and averaged weights.
+
+    Args:
+        run: Model, data, config. At the end the model holds the averaged weights where the config
+            averages.
+        out: Folder of checkpoints and log.jsonl.
+        on_progress: Called after every step.
+        stop_after: Save and stop at this step, as if the machine had been needed for something
+            else.
+
+    Returns:
+        Whether the run is complete.
+
+    Raises:
+        CheckpointError: If `out` holds a run of another config, or a damaged checkpoint.
+    """
+    accelerate: Any = require("accelerate")
+    accelerator: Any = accelerate.Accelerator(mixed_precision=run.config.precision)
+    model = run.model
+    freeze_tower(model)
+    objective: Any = Objective(model, run.config)
+    names = [n for n, p in model.named_parameters() if p.requires_grad]
+    optimizer: Any = make_optimizer(model, run.config.optim)
+    objective, optimizer = accelerator.prepare(objective, optimizer)
+    average = Average(model, names, run.config.optim.ema)
+    store = _Store(out, run.config, model, optimizer, average)
+    done = store.resume()
+    started, first = time.monotonic(), done
+    objective.train()
+    model.visual_encoder.eval()
+    end = run.steps if stop_after is None else min(run.steps, stop_after)
+    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+        for step in range(done, end):
+            losses = _step(run, step, accelerator, objective, optimizer)
+            average.update()
+            done = step + 1
+            speed = (time.monotonic() - started) / (done - first)
+            if on_progress is not None:
+                on_progress(Progress(done, run.steps, losses, speed * (run.steps - done)))
+            if done % 10 == 0 or done == end:
+                line = {"step": done, "seconds": round(time.monotonic() - started, 1), **losses}
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+            if done % run.config.save_every == 0 or done == end:
+                store.save(done)
+    if done < run.steps:
+        return False
+    average.apply()
+    objective.eval()
+    return True
+
+
+def make_optimizer(model: UniFashionEncoderModel, config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW over what is trained, weight decay on matrices alone."""
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    matrices = [p for n, p in trained if p.ndim >= 2 and not n.endswith("_tokens")]
+    rest = [p for n, p in trained if p.ndim < 2 or n.endswith("_tokens")]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps)
+
+
+def rate_at(step: int, steps: int, config: OptimConfig) -> float:
+    """Learning rate of a step: linear warm-up, then a half cosine to `final_share`."""
+    warm = max(round(steps * config.warmup_share), 1)
+    if step < warm:
+        return config.learning_rate * (step + 1) / warm
+    part = (step - warm) / max(steps - warm, 1)
+    low = config.final_share
+    return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * part)))
+
+
+def freeze_tower(model: UniFashionEncoderModel) -> None:
+    """The tower is never trained, in either phase."""
+    model.visual_encoder.requires_grad_(False)
+    model.visual_encoder.eval()
+
+
+class Average:
+    """Exponential moving average of the trained weights; its warm-up follows the step, so that a
+    start is soon forgotten."""
+
+    def __init__(self, model: UniFashionEncoderModel, names: list[str], decay: float) -> None:
+        self._decay = decay
+        self._live = {n: p for n, p in model.named_parameters() if n in set(names)}
+        self.steps = 0
+        self.shadow = {n: p.detach().clone() for n, p in self._live.items()} if decay else {}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights of one more step."""
+        self.steps += 1
+        decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
+        for name, value in self.shadow.items():
+            value.lerp_(self._live[name].detach().to(value.device), 1 - decay)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Put the averaged weights into the model."""
+        for name, value in self.shadow.items():
+            self._live[name].copy_(value)
+
+
+def _step(
+    run: Run, step: int, accelerator: Any, objective: Any, optimizer: Any
+) -> dict[str, float]:
+    """One optimiser step; everything random in it follows from seed and step."""
+    rng = step_generator(run.config.seed, step)
+    torch.manual_seed(  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
+        int(rng.integers(2**62))
+    )
+    pairs, triplets = _batches(run, step, rng)
+    if accelerator.device.type != "cpu":
+        pairs, triplets = _to(pairs, accelerator.device), _to(triplets, accelerator.device)
+    rate = rate_at(step, run.steps, run.config.optim)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad()
+    losses: Mapping[str, Tensor] = objective(pairs, triplets)
+    accelerator.backward(losses["total"])
+    if run.config.optim.clip_norm:
+        accelerator.clip_grad_norm_(objective.parameters(), run.config.optim.clip_norm)
+    optimizer.step()
+    low, high = run.config.loss.clamp_temperature
+    if high > 0 and not run.config.loss.reference_compat:
+        with torch.no_grad():
+            run.model.temp.clamp_(low, high)
+    found = {name: float(value.detach()) for name, value in losses.items()}
+    if not math.isfinite(found["total"]):
+        raise CheckpointError(
+            f"Training step {step + 1}: the loss is {found['total']}. "
+            "Lower the learning rate, or go on from the last checkpoint with a clip norm."
+        )
+    return found
+
+
+def _batches(run: Run, step: int, rng: Any) -> tuple[PairBatch | None, TripletBatch | None]:
+    pairs, chosen = None, torch.zeros(0, dtype=torch.int64).numpy()
+    if run.pairs is not None:
+        pairs, chosen = run.pairs.batch(step, rng)
+    triplets = None if run.triplets is None else run.triplets.batch(step, rng, chosen)
+    return pairs, triplets
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    """A batch on another device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if value is None:
+        return None
+    parts: dict[str, Any] = value.__dict__
+    return type(value)(**{k: _to(v, device) for k, v in parts.items()})
+
+
+class _Store:
+    """Checkpoints: a folder a step, written beside and renamed, tensors as safetensors."""
+
+    def __init__(
+        self,
+        out: Path,
+        config: TrainConfig,
+        model: UniFashionEncoderModel,
+        optimizer: Any,
+        average: Average,
+    ) -> None:
+        self._out, self._config = out, config
+        self._model, self._optimizer, self._average = model, optimizer, average
+        out.mkdir(parents=True, exist_ok=True)
+
+    def resume(self) -> int:
+        """Load the newest checkpoint; returns the steps done, 0 without one."""
+        self._check_config()
+        found = self._folders()
+        if not found:
+            return 0
+        folder = found[-1]
+        try:
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            self._model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+            self._load_optimizer(load_file(folder / "optimizer.safetensors"))
+            for name, value in load_file(folder / "average.safetensors").items():
+                if name in self._average.shadow:
+                    self._average.shadow[name].copy_(value)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as e:
+            raise CheckpointError(
+                f"Checkpoint {folder.name}: it is damaged ({e}). Delete that folder; the run "
+                "goes on from the one before."
+            ) from e
+        self._average.steps = int(state["step"])
+        _LOG.info("going on from step %d", state["step"])
+        return int(state["step"])
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint and remove old ones."""
+        folder = self._out / f"checkpoint-{step:06d}"
+        partial = self._out / f".checkpoint-{step:06d}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        trained = {n: _stored(p) for n, p in self._model.named_parameters() if p.requires_grad}
+        save_file(trained, partial / "model.safetensors")
+        save_file(dict(self._optimizer_tensors()), partial / "optimizer.safetensors")
+        averages = {n: _stored(v) for n, v in self._average.shadow.items()}
+        save_file(averages, partial / "average.safetensors")
+        state = {"step": step}
+        (partial / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+        for old in self._folders()[:-_KEPT_CHECKPOINTS]:
+            shutil.rmtree(old)
+
+    def _check_config(self) -> None:
+        path = self._out / "config.json"
+        wanted = json.loads(json.dumps(self._config.to_dict()))
+        if path.is_file() and self._folders():
+            held = json.loads(path.read_text(encoding="utf-8"))
+            changed = sorted(k for k in wanted if wanted[k] != held.get(k))
+            if changed:
+                raise CheckpointError(
+                    f"Training folder {self._out}: it holds a run with other {', '.join(changed)}. "
+                    "Give another --out, or delete its checkpoints."
+                )
+        path.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+
+    def _folders(self) -> list[Path]:
+        return sorted(self._out.glob("checkpoint-[0-9]*"))
+
+    def _named(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        return ((n, p) for n, p in self._model.named_parameters() if p.requires_grad)
+
+    def _inner(self) -> Any:
+        """The AdamW itself, without accelerate's wrapping."""
+        return getattr(self._optimizer, "optimizer", self._optimizer)
+
+    def _optimizer_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        states = self._inner().state
+        for name, parameter in self._named():
+            for key, value in states.get(parameter, {}).items():
+                yield f"{name}|{key}", _stored(torch.as_tensor(value))
+
+    def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+        parameters = dict(self._named())
+        states = self._inner().state
+        for full, value in tensors.items():
+            name, key = full.split("|")
+            parameter = parameters[name]
+            # AdamW keeps its step count on the CPU.
+            device = "cpu" if key == "step" else parameter.device
+            states[parameter][key] = value.to(device)
+
+
+def _stored(value: Tensor) -> Tensor:
+    return value.detach().cpu().clone().contiguous()
