@@ -10,7 +10,7 @@ from ..unifashion_core.errors import UniFashionError
 from ..unifashion_core.imaging import iter_images
 from ..unifashion_core.retrieval.index import IndexReport, index_folder
 from ..unifashion_core.retrieval.source import read_source
-from ..unifashion_core.retrieval.store import create_gallery, open_gallery
+from ..unifashion_core.retrieval.store import gallery_for, open_gallery
 from ..unifashion_core.retrieval.writer import open_writer
 from ._comfy import gallery_path, io, list_galleries, resolve_image_folder
 from ._convert import progress
@@ -99,15 +99,7 @@ class IndexFolder(io.ComfyNode):
         path, root = gallery_path(gallery), resolve_image_folder(folder)
         source = read_source(root, _metadata_file(root, metadata))
         ready = encoder.ready(BATCH)
-        if not path.exists():
-            create_gallery(
-                path,
-                fingerprint=ready.fingerprint,
-                tokens_per_image=ready.tokens_per_image,
-                width=ready.width,
-                encoder_name=ready.name,
-            )
-        found = open_gallery(path, fingerprint=ready.fingerprint)
+        found = gallery_for(path, ready)
         with open_writer(found) as writer:
             report = index_folder(
                 writer,

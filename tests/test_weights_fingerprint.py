@@ -1,4 +1,6 @@
-"""A fingerprint is kept beside our files or in a cache, and never survives a change of what it stands for."""
+"""A fingerprint is kept beside our files or in a cache, and never survives a change of what it
+stands for.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +144,9 @@ def test_vocabulary_counts() -> None:
 
 
 def test_settings_of_the_papers_encoder_stay_as_they_are() -> None:
-    """A change here makes every gallery ask for a new index: add a setting with its old behaviour as default."""
+    """A change here makes every gallery ask for a new index: add a setting with its old behaviour
+    as default.
+    """
     found = json.loads(canonical(EncoderConfig(), vocabulary()))
     found.pop("vocabulary")
     assert found == {"text": {"max_tokens": 64, "max_words": 50}, "version": 1}

@@ -33,6 +33,23 @@ CATEGORIES: tuple[str, ...] = (
 )
 """Kinds of garments that the whole pack names alike: wardrobe, labels, captions, figures."""
 
+COLOURS: tuple[str, ...] = (
+    "black",
+    "white",
+    "grey",
+    "beige",
+    "brown",
+    "red",
+    "pink",
+    "orange",
+    "yellow",
+    "green",
+    "blue",
+    "navy",
+    "purple",
+)
+"""Names of colours, likewise: teal is blue or green by look, burgundy red, cream beige or white."""
+
 
 @dataclass(frozen=True)
 class QueryPart:

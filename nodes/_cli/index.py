@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """Index; 0 when the run ended, also with pictures that failed."""
     from ...unifashion_core.retrieval.index import index_folder
     from ...unifashion_core.retrieval.source import read_source
-    from ...unifashion_core.retrieval.store import create_gallery, open_gallery
+    from ...unifashion_core.retrieval.store import gallery_for
     from ...unifashion_core.retrieval.writer import open_writer
     from ..gallery import describe, report_json
     from ._encoder import load_chosen_encoder
@@ -54,17 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
     source = read_source(args.images, args.metadata)  # refuses bad input before anything is made
     encoder = load_chosen_encoder(args)
-    path = args.gallery.absolute()
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        create_gallery(
-            path,
-            fingerprint=encoder.fingerprint,
-            tokens_per_image=encoder.tokens_per_image,
-            width=encoder.width,
-            encoder_name=encoder.name,
-        )
-    gallery = open_gallery(path, fingerprint=encoder.fingerprint)
-    with open_writer(gallery) as writer:
+    with open_writer(gallery_for(args.gallery.absolute(), encoder)) as writer:
         report = index_folder(
             writer,
             source,

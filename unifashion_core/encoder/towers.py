@@ -51,6 +51,7 @@ def add_tower(state: EncoderState, path: Path) -> EncoderState:
                 f"{config.tower.kind}. "
                 "Give the tower that belongs to it."
             )
+        _check_invisible(config.tower, found.config, path)
     else:
         config = _with_tower_config(state.config, found, path)
     _check_width(config, path)
@@ -59,6 +60,22 @@ def add_tower(state: EncoderState, path: Path) -> EncoderState:
         note = f"of {path.name} the tower alone is used, {found.others} other weights are not"
         state = replace(state, notes=(*state.notes, note))
     return with_tower(state, found.tensors)
+
+
+def _check_invisible(wanted: TowerConfig, found: TowerConfig | None, path: Path) -> None:
+    """What no shape tells must agree where both sides tell it."""
+    if found is None or wanted.kind == "efficientnet_lite0":
+        return
+    for name in (
+        "heads",
+        "layer_norm_eps",
+        *(("activation",) if wanted.kind == "clip_vit" else ()),
+    ):
+        if getattr(wanted, name) != getattr(found, name):
+            raise CheckpointError(
+                f"tower {path}: its {name} is {getattr(found, name)}, the encoder was made with "
+                f"{getattr(wanted, name)}. Give the tower that belongs to it."
+            )
 
 
 def _with_tower_config(config: EncoderConfig, found: _Tower, path: Path) -> EncoderConfig:

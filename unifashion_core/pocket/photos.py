@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import FolderError, InputError
+from ..types import CATEGORIES
+from ..types import COLOURS as COLOURS
 
 PHOTO_LIST = Path(__file__).parent / "encoder" / "photos.csv"
 """One line a photo of *clothing-dataset-small* (alexeygrigorev, CC0-1.0): names, hashes, split,
@@ -17,33 +19,7 @@ labels."""
 
 HELD_OUT_SHARE = 0.44
 
-CLASSES = (
-    "dress",
-    "hat",
-    "longsleeve",
-    "outwear",
-    "pants",
-    "shirt",
-    "shoes",
-    "shorts",
-    "skirt",
-    "t-shirt",
-)
-COLOURS = (
-    "black",
-    "white",
-    "grey",
-    "beige",
-    "brown",
-    "red",
-    "pink",
-    "orange",
-    "yellow",
-    "green",
-    "blue",
-    "navy",
-    "purple",
-)
+CLASSES = CATEGORIES
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import GalleryBusyError, GalleryError
+from ..types import FashionEncoder
 from .columns import fold
 from .filters import Clause, check_columns, selection
 from .items import ITEM_FIELDS, ItemRows, StoredItem, item_of
@@ -306,6 +307,27 @@ def create_gallery(
             "Choose a folder that may be written and has room."
         ) from e
     return Gallery(path)
+
+
+def gallery_for(path: Path, encoder: FashionEncoder) -> Gallery:
+    """The gallery at a path, made where there is none, for an encoder to fill.
+
+    Args:
+        path: Its folder; absent, empty, or a gallery of this encoder.
+        encoder: What will read its pictures.
+
+    Raises:
+        GalleryError: As `create_gallery` and `open_gallery`.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        return open_gallery(path, fingerprint=encoder.fingerprint)
+    return create_gallery(
+        path,
+        fingerprint=encoder.fingerprint,
+        tokens_per_image=encoder.tokens_per_image,
+        width=encoder.width,
+        encoder_name=encoder.name,
+    )
 
 
 def _create(path: Path, meta: dict[str, str | int]) -> None:

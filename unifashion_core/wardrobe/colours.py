@@ -7,23 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-RGB = tuple[int, int, int]
+from ..types import COLOURS as COLOURS
 
-COLOURS: tuple[str, ...] = (
-    "black",
-    "white",
-    "grey",
-    "beige",
-    "brown",
-    "red",
-    "pink",
-    "orange",
-    "yellow",
-    "green",
-    "blue",
-    "navy",
-    "purple",
-)
+RGB = tuple[int, int, int]
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 for the part that loads them.
 """
 
-from .read import StoredTensor as StoredTensor
-from .read import WeightFormat as WeightFormat
-from .read import Weights as Weights
 from .read import read_config as read_config
 from .read import read_json as read_json
 from .read import read_weights as read_weights
-from .read import shorten as shorten
+from .values import StoredTensor as StoredTensor
+from .values import WeightFormat as WeightFormat
+from .values import Weights as Weights
+from .values import shorten as shorten
 from .write import raw_bytes as raw_bytes
 from .write import replace_files as replace_files
 from .write import stream_safetensors as stream_safetensors

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import json
-import pickle
-import re
 import struct
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from ..errors import CheckpointError, FolderError
-from ..types import Scalar
-
-WeightFormat = Literal["safetensors", "torch"]
-
-DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-"""The types that we read, by safetensors' names for them."""
+from .pickles import open_pickle
+from .values import ACCEPTED, DTYPES, StoredTensor, WeightFormat, Weights, shorten
 
 _WRONG_FILES = (
     (b"version https://git-lfs", "a Git LFS pointer, not the weights that it stands for"),
@@ -47,70 +25,6 @@ _WRONG_FILES = (
 # The format's own limit for a header; more is damage or an attack.
 _MAX_HEADER = 100_000_000
 _MAX_CONFIG = 10_000_000
-_MAX_DEPTH = 4
-# Below 2.6, weights_only loading can be made to run code (CVE-2025-32434).
-_SAFE_TORCH = (2, 6)
-# What a damaged or hostile pickle is known to make torch raise.
-_LOAD_ERRORS = (
-    RuntimeError,
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    struct.error,
-)
-_ACCEPTED = "Give a .safetensors file, a .pt / .pth / .bin / .ckpt of tensors, or a folder with one"
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """One tensor of a file, not read yet.
-
-    Attributes:
-        shape: Its shape.
-        dtype: Its type in the file.
-        read: Gives its values, on the CPU; they may be a view of the file, so copy what outlives
-            it.
-    """
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    read: Callable[[], Tensor]
-
-    @classmethod
-    def of(cls, tensor: Tensor) -> StoredTensor:
-        """A tensor that is in memory, in the same form."""
-        return cls(tuple(tensor.shape), tensor.dtype, lambda: tensor)
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The tensors of a file or folder and what was found around them.
-
-    Attributes:
-        path: What was asked for.
-        files: The weight files behind it.
-        format: How they are stored.
-        tensors: By their names in the file.
-        container: Keys under which the tensors lay, outermost first; ("state_dict",) for instance.
-        metadata: Of safetensors.
-        values: Numbers and texts that lay beside the tensors, such as the epoch.
-        config: The folder's config.json, or None.
-        notes: What was passed over on the way.
-    """
-
-    path: Path
-    files: tuple[Path, ...]
-    format: WeightFormat
-    tensors: Mapping[str, StoredTensor]
-    container: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
-    values: Mapping[str, Scalar] = field(default_factory=dict[str, Scalar])
-    config: Mapping[str, Any] | None = None
-    notes: tuple[str, ...] = ()
 
 
 def read_weights(path: Path) -> Weights:
@@ -146,13 +60,6 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
-def shorten(names: Iterable[str], limit: int = 6) -> str:
-    """Names for a message: the first few, then how many more."""
-    found = sorted(names)
-    more = f" and {len(found) - limit} more" if len(found) > limit else ""
-    return ", ".join(found[:limit]) + more
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of at most 10 MB.
 
@@ -178,8 +85,8 @@ class _Wrong:
 def _read_file(path: Path) -> Weights:
     kind = _sniff(path)
     if isinstance(kind, _Wrong):
-        raise CheckpointError(f"weights {path}: {kind.what}. {_ACCEPTED}.")
-    return _open_safetensors(path) if kind == "safetensors" else _open_torch(path)
+        raise CheckpointError(f"weights {path}: {kind.what}. {ACCEPTED}.")
+    return _open_safetensors(path) if kind == "safetensors" else open_pickle(path)
 
 
 def _sniff(path: Path) -> WeightFormat | _Wrong:
@@ -222,127 +129,6 @@ def _safetensor(handle: Any, path: Path, name: str) -> StoredTensor:
     return StoredTensor(tuple(part.get_shape()), dtype, lambda: handle.get_tensor(name))
 
 
-def _open_torch(path: Path) -> Weights:
-    if _torch_version() < _SAFE_TORCH:
-        raise CheckpointError(
-            f"weights {path}: a pickle, and torch {torch.__version__} can't read one safely. "
-            "Update torch to 2.6 or newer, or give a safetensors file."
-        )
-    try:
-        found = _load_pickle(path)
-    except pickle.UnpicklingError as e:
-        raise CheckpointError(_pickle_message(path, e)) from e
-    except _LOAD_ERRORS as e:
-        reason = str(e).strip().split("\n")[0] or type(e).__name__
-        raise CheckpointError(
-            f"weights {path}: damaged, cut off or no checkpoint ({reason}). Get the file again."
-        ) from e
-    if isinstance(found, Tensor) or not isinstance(found, Mapping):
-        raise CheckpointError(
-            f"weights {path}: holds one {type(found).__name__}, not named tensors. {_ACCEPTED}."
-        )
-    return _unwrap(path, cast(Mapping[Any, Any], found))
-
-
-def _load_pickle(path: Path) -> object:
-    with path.open("rb") as file:
-        is_zip = file.read(2) == b"PK"
-        # Files of before torch 1.6 are no archives and can't be mapped; and given a path, torch
-        # takes the name's word for it that a file is safetensors.
-        mapped = is_zip and path.suffix != ".safetensors"
-        file.seek(0)
-        source = path if mapped else file
-        return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
-
-
-def _torch_version() -> tuple[int, int]:
-    numbers = re.match(r"(\d+)\.(\d+)", torch.__version__)
-    return (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
-
-
-def _pickle_message(path: Path, error: Exception) -> str:
-    """Name what the pickle wanted to run, without torch's advice to let it."""
-    wanted = re.search(r"GLOBAL (\S+)", str(error))
-    if wanted:
-        return (
-            f"weights {path}: reading it would run code of its own ({wanted[1]}), which is "
-            "refused. "
-            "Get a safetensors file, or one that holds tensors and plain values only."
-        )
-    detail = re.search(r"(Unsupported operand \d+|WeightsUnpickler error[^\n]*)", str(error))
-    return (
-        f"weights {path}: not a plain pickle of tensors ({detail[1] if detail else 'refused'}). "
-        "Get a safetensors file, or get the file again."
-    )
-
-
-def _unwrap(path: Path, level: Mapping[Any, Any]) -> Weights:
-    """Go down to the tensors: `state_dict`, `model`, or the single entry that holds some."""
-    container: list[str] = []
-    notes: list[str] = []
-    values: dict[str, Scalar] = {}
-    while True:
-        values |= {str(k): v for k, v in level.items() if _is_scalar(v)}
-        inner = _inner(path, level)
-        if inner is None:
-            break
-        passed = [str(k) for k, v in level.items() if k != inner and not _is_scalar(v)]
-        if passed:
-            notes.append(f"beside {inner!r} and not read: {shorten(passed)}")
-        container.append(inner)
-        level = cast(Mapping[Any, Any], level[inner])
-        if len(container) > _MAX_DEPTH:
-            raise CheckpointError(f"weights {path}: nested too deep. {_ACCEPTED}.")
-    tensors = {str(k): _checked(path, str(k), v) for k, v in level.items() if isinstance(v, Tensor)}
-    rest = [str(k) for k, v in level.items() if not isinstance(v, Tensor)]
-    if not tensors:
-        found = shorten(rest) or "nothing"
-        raise CheckpointError(f"weights {path}: holds no tensors, only {found}. {_ACCEPTED}.")
-    odd = [name for name in rest if name not in values]
-    if odd:
-        notes.append(f"not tensors and not read: {shorten(odd)}")
-    return Weights(
-        path, (path,), "torch", tensors, tuple(container), values=values, notes=tuple(notes)
-    )
-
-
-def _inner(path: Path, level: Mapping[Any, Any]) -> str | None:
-    """The entry to go into, or None where the level itself holds the tensors."""
-    holders = [k for k, v in level.items() if isinstance(k, str) and _holds_tensors(v)]
-    for name in ("state_dict", "model"):
-        if name in holders:
-            return name
-    if len(holders) > 1:
-        raise CheckpointError(
-            f"weights {path}: several entries hold tensors ({shorten(holders)}). "
-            "Give a file with one network."
-        )
-    return holders[0] if holders else None
-
-
-def _holds_tensors(value: object, depth: int = 0) -> bool:
-    if not isinstance(value, Mapping) or depth > _MAX_DEPTH:
-        return False
-    inner = cast(Mapping[Any, object], value).values()
-    return any(isinstance(v, Tensor) or _holds_tensors(v, depth + 1) for v in inner)
-
-
-def _is_scalar(value: object) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str))
-
-
-def _checked(path: Path, name: str, tensor: Tensor) -> StoredTensor:
-    """A tensor whose values are all in the file: a stretched one would fill the memory."""
-    plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
-    size = tensor.numel() * tensor.element_size()
-    if not plain or tensor.is_quantized or tensor.untyped_storage().nbytes() < size:
-        raise CheckpointError(
-            f"weights {path}: {name} is not a plain tensor ({tensor.layout}, {tensor.device}, "
-            f"{tuple(tensor.shape)}). Save the checkpoint with dense tensors."
-        )
-    return StoredTensor.of(tensor.detach())
-
-
 def _read_folder(folder: Path) -> Weights:
     config = read_config(folder)
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
@@ -358,7 +144,7 @@ def _read_folder(folder: Path) -> Weights:
             weights = _read_file(_only(folder, found, usual))
             return replace(weights, path=folder, config=config)
     names = shorten(p.name for p in folder.iterdir()) or "nothing"
-    raise CheckpointError(f"weights {folder}: no weight file in it, only {names}. {_ACCEPTED}.")
+    raise CheckpointError(f"weights {folder}: no weight file in it, only {names}. {ACCEPTED}.")
 
 
 def _only(folder: Path, found: list[Path], usual: str) -> Path:
