@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unifashion_core.training.claims import NO, UNKNOWN, YES, ClaimReader, ClaimTable
+from unifashion_core.training.claims import NO, UNKNOWN, YES, Attributes, ClaimReader, ClaimTable
 from unifashion_core.training.describe import garment_attributes
 from unifashion_core.training.grammar import full_caption, random_caption
 from unifashion_core.training.lexicon import CATEGORY_NOUNS
@@ -15,8 +15,8 @@ RED_DRESS = {"category": "dress", "colours": ["red", "white"], "sleeve": "long"}
 SHIRT = {"category": "shirt", "colours": ["blue"]}
 
 
-def verdict_of(caption: str, image: dict[str, object]) -> int:
-    table = ClaimTable([ClaimReader().claims(caption)], [image])  # type: ignore[list-item] - test values
+def verdict_of(caption: str, image: Attributes) -> int:
+    table = ClaimTable([ClaimReader().claims(caption)], [image])
     return int(table.verdicts(np.array([0]), np.array([0]))[0, 0])
 
 

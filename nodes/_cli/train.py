@@ -88,11 +88,13 @@ def run(args: argparse.Namespace) -> int:
 def _make_data(args: argparse.Namespace) -> int:
     from ...unifashion_core.training.dataset import DatasetConfig, build_dataset
 
-    if args.photos is None:
+    photos: Path | None = args.photos
+    if photos is None:
         args.parser.error("data needs --photos FOLDER")
+        return 2
     line = _Line("pictures")
     config = DatasetConfig(seed=args.seed or 0)
-    report = build_dataset(args.photos, args.out, config, on_step=line.counted)
+    report = build_dataset(photos, args.out, config, on_step=line.counted)
     line.end()
     print(json.dumps(report) if args.json else _lines(report))
     return 0

@@ -159,7 +159,9 @@ def open_encoder(
     )
     _fill(model, state, place, path)
     card = cast("dict[str, Any]", (read_config(folder) or {}).get("card") or {})
-    encoder = MultimodalEncoder(model, tokenizer, identity, name=path.stem, card=card)
+    encoder = MultimodalEncoder(
+        model, tokenizer, identity, name=folder.name if path.is_dir() else path.stem, card=card
+    )
     report = LoadReport(state.layout, state.files, state.dropped, encoder.abilities, _notes(state))
     return LoadedEncoder(encoder, report)
 

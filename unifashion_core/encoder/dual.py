@@ -19,7 +19,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..attention import AttentionBackend, register_with_transformers
+from ..attention import (
+    AttentionBackend,
+    register_with_transformers,
+    route_multihead_attention,
+)
 from ..deps import require
 from ..errors import AbilityError, CheckpointError, ShapeError
 from ..types import ImageFeatures, TextFeatures
@@ -253,6 +257,7 @@ def _load_model(folder: Path, attention: AttentionBackend) -> Any:
             f"{shorten(lost)}. "
             "Get the folder again."
         )
+    route_multihead_attention(model, attention)  # SigLIP's pooling head has one of its own
     return model
 
 

@@ -161,7 +161,7 @@ def encode_gallery(
 def label_accuracy(encoder: MultimodalEncoder, gallery: Features) -> dict[str, Any]:
     """Share of photos whose nearest class prompt is their class."""
     scores = text_scores(encoder, gallery, class_prompts())  # (classes, N)
-    best = scores.argmax(dim=0).tolist()
+    best = _numbers(scores.argmax(dim=0))
     hits = [CLASSES[b] == p.label for b, p in zip(best, gallery.photos, strict=True)]
     by_class: defaultdict[str, list[bool]] = defaultdict(list)
     for photo, hit in zip(gallery.photos, hits, strict=True):
@@ -291,7 +291,8 @@ def greedy_captions(encoder: MultimodalEncoder, vision: Tensor) -> list[str]:
             logits, state = encoder.decode_step(ids, state)
             ids = logits.argmax(dim=-1)
             rows.append(ids)
-        for row in torch.stack(rows, dim=1).tolist():
+        for words in torch.stack(rows, dim=1):
+            row = _numbers(words)
             cut = row.index(end) if end in row else len(row)
             captions.append(encoder.tokenizer.decode(row[:cut]))
     return captions
@@ -378,8 +379,9 @@ def _compare_composed(
     unique = sorted(set(texts))
     place = torch.tensor([unique.index(t) for t in texts])
     text = text_scores(encoder, gallery, unique)[place]
-    used, back = rows.unique(return_inverse=True)
-    image = image_scores(gallery.tokens[used], gallery.tokens)[back]
+    used = sorted(set(_numbers(rows)))
+    back = torch.tensor([used.index(i) for i in _numbers(rows)])
+    image = image_scores(gallery.tokens[torch.tensor(used)], gallery.tokens)[back]
     found = {
         "value": vector_scores(composed, gallery.tokens),
         "text_only": text,
@@ -395,6 +397,10 @@ def _compare_composed(
     report["times_best_baseline"] = report["value"] / best if best else None
     report["n"] = len(rows)
     return report
+
+
+def _numbers(values: Tensor) -> list[int]:
+    return [int(v) for v in values]
 
 
 def _mean_precision(scores: Tensor, relevant: Tensor, names: Mapping[str, str]) -> dict[str, Any]:

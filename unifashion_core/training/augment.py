@@ -49,7 +49,8 @@ def random_view(
     view = _resize(view, (left, top, left + w, top + h), config.size)
     if rng.random() < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    gain = np.float32(rng.uniform(0.85, 1.15)) * rng.uniform(0.97, 1.03, 3).astype(np.float32)
+    light = np.float32(rng.uniform(0.85, 1.15))
+    gain = np.multiply(light, rng.uniform(0.97, 1.03, 3).astype(np.float32))
     return _normalised(view, config, gain)
 
 
@@ -63,5 +64,5 @@ def _normalised(
     pixels = np.asarray(image, dtype=np.float32) / 255.0 * gain
     mean = np.asarray(config.mean, np.float32)
     std = np.asarray(config.std, np.float32)
-    pixels = (np.clip(pixels, 0, 1) - mean) / std
-    return as_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32))
+    pixels = (np.minimum(np.maximum(pixels, 0), 1) - mean) / std
+    return as_tensor(np.ascontiguousarray(np.transpose(pixels, (2, 0, 1)), dtype=np.float32))

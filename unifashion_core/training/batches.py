@@ -126,7 +126,7 @@ class PairSource:
     def batch(self, step: int, rng: np.random.Generator) -> tuple[PairBatch, Indices]:
         """The batch of a step, and which records it holds."""
         chosen = self.sampler(step, rng)
-        records = [self._records[i] for i in chosen]
+        records = [self._records[int(i)] for i in chosen]
         drawn = [r.captions[int(rng.integers(len(r.captions)))] for r in records]
         first = self._config.sampling.lm_caption == "first"
         numbers = self._book.numbers(drawn)
@@ -178,7 +178,7 @@ class TripletSource:
             beside: Records of the pair batch of the same step, whose pictures are candidates too.
         """
         chosen = self.sampler(step, rng)
-        rows = [self._triplets[i] for i in chosen]
+        rows = [self._triplets[int(i)] for i in chosen]
         targets, references = self._target[chosen], self._reference[chosen]
         candidates = np.concatenate([targets, references, beside])
         if self._captioned:
@@ -234,6 +234,5 @@ class _KinTable:
 
     def __call__(self, pictures: Indices) -> Tensor:
         flags = self._flags[:, pictures].astype(np.float32)  # (attributes, B, values)
-        shared = (flags @ flags.transpose(0, 2, 1)) > 0
-        kin = shared[0] * (1.0 + shared[1:].sum(axis=0))
-        return as_tensor(kin.astype(np.float32))
+        shared = as_tensor(flags @ np.transpose(flags, (0, 2, 1))) > 0
+        return shared[0].float() * (1.0 + shared[1:].float().sum(dim=0))

@@ -51,6 +51,8 @@ class LossConfig:
         image_attributes: The first must be equal; each other one that is shared makes a pair weigh
             more.
         lm_smoothing: Label smoothing of the caption loss.
+        itm_negatives: "hardest" = the likeliest wrong one, as in the paper; "sampled" = drawn by
+            likelihood, which a small network from scratch needs to learn matching at all.
         itm_positives: Pairs of the matching loss that match; 0 = the whole batch, as in the paper.
         clamp_temperature: Lower and upper bound of the learned temperature; (0, 0) = unbounded, as
             in the paper.
@@ -66,6 +68,7 @@ class LossConfig:
     image: float = 0.0
     image_attributes: tuple[str, ...] = ("category", "colours")
     lm_smoothing: float = 0.1
+    itm_negatives: Literal["hardest", "sampled"] = "hardest"
     itm_positives: int = 0
     clamp_temperature: tuple[float, float] = (0.02, 0.5)
     reference_compat: bool = False

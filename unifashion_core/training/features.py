@@ -56,7 +56,7 @@ def live_features(
     def fetch(pictures: Indices, rng: np.random.Generator) -> Tensor:
         del rng  # one view, no augmentation, as in the paper
         pixels = torch.stack(
-            [preprocess(open_image(folder / images[i]), config)[0] for i in pictures]
+            [preprocess(open_image(folder / images[int(i)]), config)[0] for i in pictures]
         )
         device = next(model.parameters()).device
         return model.stem_tokens(model.tower(pixels.to(device))).float()

@@ -201,7 +201,8 @@ def _matching(
     A batch is in random order within each source, so "the first" of a strided choice is as good as
     a draw.
     """
-    negatives = hard_negatives(logits.detach(), verdicts != NO, text_ids=captions.ids)
+    options = LossOptions(negatives=config.itm_negatives)
+    negatives = hard_negatives(logits.detach(), verdicts != NO, options, text_ids=captions.ids)
     count = config.itm_positives
     if 0 < count < len(vision):
         rows = torch.linspace(0, len(vision) - 1, count, device=vision.device).round().long()

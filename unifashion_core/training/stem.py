@@ -43,7 +43,7 @@ def _half_whitened(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Mean (C,) and map (count, C) whose outputs have mean square 1."""
     mean = x.double().mean(dim=0)
     centred = x.double() - mean
-    decompose = cast("Callable[[Tensor], tuple[Tensor, Tensor]]", torch.linalg.eigh)
+    decompose = cast("Callable[[Tensor], tuple[Tensor, Tensor]]", getattr(torch.linalg, "eigh"))  # noqa: B009 - untyped
     found = decompose(centred.T @ centred / len(x))
     variance, axes = found[0].flip(0)[:count].clamp_min(1e-9), found[1].flip(1)[:, :count]
     # The sign of an eigenvector is arbitrary: its largest entry is made positive, so that a refit
