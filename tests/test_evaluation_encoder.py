@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from unifashion_core.evaluation import captions
 from unifashion_core.evaluation import encoder as bench
 from unifashion_core.pocket.photos import Photo
 
@@ -62,21 +63,21 @@ def test_eligible_cells_have_ten_photos_by_either_colour() -> None:
     ],
 )
 def test_class_of_a_caption_is_its_longest_match(caption: str, label: str | None) -> None:
-    assert bench.caption_class(caption) == label
+    assert captions.caption_class(caption) == label
 
 
 def test_first_colour_word_is_the_main_colour() -> None:
-    assert bench.first_colour("a red and white dress") == "red"
-    assert bench.first_colour("a dress") is None
+    assert captions.first_colour("a red and white dress") == "red"
+    assert captions.first_colour("a dress") is None
 
 
 def test_repeated_content_word_is_seen() -> None:
-    assert bench.repeats_itself("a red dress with a red collar")
-    assert not bench.repeats_itself("a red dress with a collar and a zip")
+    assert captions.repeats_itself("a red dress with a red collar")
+    assert not captions.repeats_itself("a red dress with a collar and a zip")
 
 
 def test_words_of_captions_belong_to_one_class() -> None:
-    words = [w for phrases in bench.CAPTION_WORDS.values() for w in phrases]
+    words = [w for phrases in captions.CAPTION_WORDS.values() for w in phrases]
     assert len(words) == len(set(words))
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _GALLERY = "demo"
 _HITS = 8
-_TEXT, _UNWANTED = "a blue dress", "floral"
+_TEXT, _UNWANTED = "a red dress", "floral"
 _CHANGE = "in red, with long sleeves"
 _START = "a t-shirt"  # what to look for among the user's own pictures to start from
 

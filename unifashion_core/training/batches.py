@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +35,8 @@ class PairBatch:
         verdicts: Each caption (rows) on each picture, (B, B), int8: YES, UNKNOWN or NO; YES on the
             diagonal.
         kinship: How much two pictures are alike by the configured attributes, (B, B), float32.
+        prompts: M prompts of the configured template, or None.
+        prompt_verdicts: Each of them on each picture, (M, B), int8.
     """
 
     tokens: Tensor
@@ -40,6 +44,8 @@ class PairBatch:
     full: Texts
     verdicts: Tensor
     kinship: Tensor
+    prompts: Texts | None = None
+    prompt_verdicts: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,7 @@ class PairSource:
         self._records, self._book = records, book
         self._features, self._config = features, config
         self._kin = _KinTable([r.attributes for r in records], config.loss.image_attributes)
+        self._prompts = [book.numbers(p) for p in prompt_texts(records, config)]
         self.sampler = pair_sampler(records, config)
 
     def batch(self, step: int, rng: np.random.Generator) -> tuple[PairBatch, Indices]:
@@ -133,6 +140,7 @@ class PairSource:
         full = self._book.numbers([r.captions[0] for r in records]) if first else numbers
         verdicts = self._book.verdicts(numbers, chosen)
         np.fill_diagonal(verdicts, YES)
+        prompts, prompt_verdicts = self._draw_prompts(chosen, rng)
         return (
             PairBatch(
                 tokens=self._features(chosen, rng),
@@ -140,9 +148,34 @@ class PairSource:
                 full=self._book.tokens(full),
                 verdicts=as_tensor(verdicts),
                 kinship=self._kin(chosen),
+                prompts=prompts,
+                prompt_verdicts=prompt_verdicts,
             ),
             chosen,
         )
+
+    def _draw_prompts(
+        self, chosen: Indices, rng: np.random.Generator
+    ) -> tuple[Texts | None, Tensor | None]:
+        if not self._prompts:
+            return None, None
+        numbers = self._prompts[int(rng.integers(len(self._prompts)))]
+        verdicts = self._book.verdicts(numbers, chosen)
+        return self._book.tokens(numbers), as_tensor(verdicts)
+
+
+def prompt_texts(records: Sequence[ImageRecord], config: TrainConfig) -> list[list[str]]:
+    """For each template of the config, the prompts of all combinations of the data's values."""
+    found: list[list[str]] = []
+    for template in config.sampling.prompt_templates if config.loss.prompts else ():
+        names = [name for _, name, _, _ in string.Formatter().parse(template) if name]
+        held = [
+            sorted({v for r in records for v in values_of(r.attributes.get(name, ()))})
+            for name in names
+        ]
+        products = itertools.product(*held)
+        found.append([template.format(**dict(zip(names, p, strict=True))) for p in products])
+    return found
 
 
 class TripletSource:

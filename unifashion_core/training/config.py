@@ -47,12 +47,13 @@ class LossConfig:
         lm: Caption loss.
         composed: Phase 2, composed query against target.
         caption: Phase 2, composed query against the target's caption.
+        prompts: Contrast of images with the prompts of `sampling.prompt_templates`; 0 = off.
         image: Contrast of images with images by `image_attributes`; 0 = off, as in the paper.
         image_attributes: The first must be equal; each other one that is shared makes a pair weigh
             more.
         lm_smoothing: Label smoothing of the caption loss.
         itm_negatives: "hardest" = the likeliest wrong one, as in the paper; "sampled" = drawn by
-            likelihood, which a small network from scratch needs to learn matching at all.
+            likelihood; "random" = any wrong one.
         itm_positives: Pairs of the matching loss that match; 0 = the whole batch, as in the paper.
         clamp_temperature: Lower and upper bound of the learned temperature; (0, 0) = unbounded, as
             in the paper.
@@ -65,10 +66,11 @@ class LossConfig:
     lm: float = 1.0
     composed: float = 1.0
     caption: float = 1.0
+    prompts: float = 0.0
     image: float = 0.0
     image_attributes: tuple[str, ...] = ("category", "colours")
     lm_smoothing: float = 0.1
-    itm_negatives: Literal["hardest", "sampled"] = "hardest"
+    itm_negatives: Literal["hardest", "sampled", "random"] = "hardest"
     itm_positives: int = 0
     clamp_temperature: tuple[float, float] = (0.02, 0.5)
     reference_compat: bool = False
@@ -84,6 +86,8 @@ class SamplingConfig:
         balance: Attribute whose values are drawn alike within a source; "" = off.
         lm_caption: "first" = the LM head learns each record's first caption; "drawn" = the caption
             of the contrast.
+        prompt_templates: Texts with attribute names in braces, such as "a {colours} {category}"; of
+            one, drawn at each step, the prompts of all values in the data are contrasted.
         unknown_words: Share of words that become [UNK], so that a strange word does no harm.
     """
 
@@ -91,6 +95,7 @@ class SamplingConfig:
     triplet_shares: Mapping[str, float] = field(default_factory=dict[str, float])
     balance: str = ""
     lm_caption: Literal["first", "drawn"] = "drawn"
+    prompt_templates: tuple[str, ...] = ()
     unknown_words: float = 0.0
 
 

@@ -55,6 +55,7 @@ class Objective(nn.Module):
             "itc": config.itc,
             "itm": config.itm,
             "lm": config.lm,
+            "prompts": config.prompts,
             "image": config.image,
             "composed": config.composed,
             "caption": config.caption,
@@ -109,6 +110,10 @@ def _pair_losses(
     found = {
         "itc": spread_contrast(logits, batch.verdicts) + spread_contrast(logits.T, batch.verdicts.T)
     }
+    if batch.prompts is not None and batch.prompt_verdicts is not None:
+        asked = model.text_features(batch.prompts.ids, batch.prompts.mask)
+        scores = similarity(asked, images).T / model.temp  # (B, M)
+        found["prompts"] = spread_contrast(scores, batch.prompt_verdicts.T)
     if config.itm:
         found["itm"] = _matching(model, vision, batch.captions, logits, batch.verdicts, config)
     if config.lm:
@@ -201,8 +206,11 @@ def _matching(
     A batch is in random order within each source, so "the first" of a strided choice is as good as
     a draw.
     """
-    options = LossOptions(negatives=config.itm_negatives)
-    negatives = hard_negatives(logits.detach(), verdicts != NO, options, text_ids=captions.ids)
+    how = config.itm_negatives
+    # Alike scores make every wrong pair as likely as any other.
+    scores = torch.zeros_like(logits) if how == "random" else logits.detach()
+    options = LossOptions(negatives="hardest" if how == "hardest" else "sampled")
+    negatives = hard_negatives(scores, verdicts != NO, options, text_ids=captions.ids)
     count = config.itm_positives
     if 0 < count < len(vision):
         rows = torch.linspace(0, len(vision) - 1, count, device=vision.device).round().long()

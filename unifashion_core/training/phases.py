@@ -19,7 +19,7 @@ from ..encoder.model import UniFashionEncoderModel
 from ..errors import CheckpointError, InputError
 from ..text import Tokenizer
 from ..types import OnStep
-from .batches import CaptionBook, PairSource, TripletSource
+from .batches import CaptionBook, PairSource, TripletSource, prompt_texts
 from .config import TrainConfig
 from .features import FeatureSource, cached_features, live_features
 from .records import ImageRecord, Triplet, read_phase1, read_phase2
@@ -88,6 +88,7 @@ def run_phase(
     model = _model(config, paths, tokenizer, attention)
     features = _features(model, paths, config, pictures, known, on_features)
     texts = [c for r in records for c in r.captions]
+    texts += [t for prompts in prompt_texts(records, config) for t in prompts]
     texts += [t for r in triplets for t in (r.text, r.target_caption) if t]
     book = CaptionBook(texts, [r.attributes for r in known], tokenizer, config)
     pairs = PairSource(known[: len(records)], book, features, config) if records else None
