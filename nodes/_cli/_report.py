@@ -71,7 +71,7 @@ def write_report(
 
 
 def _summary(indexed: dict[str, Any], own: bool) -> str:
-    what = "your pictures" if own else "garments that the pack drew itself"
+    what = "pictures of yours" if own else "garments that the pack drew itself"
     return (
         f"{indexed['total']} {what} in the gallery; {indexed['added']} added, "
         f"{indexed['updated']} updated, {indexed['skipped']} unchanged in {indexed['seconds']} s."
