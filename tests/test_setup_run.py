@@ -53,7 +53,8 @@ def bare_pack(tmp_path) -> Path:
     table = folder / "nodes" / "_cli" / "__init__.py"
     text = table.read_text("utf-8").replace(
         "COMMANDS: dict[str, Command] = {",
-        'COMMANDS: dict[str, Command] = {\n    "try": Command("trial", "a trial", ()),',
+        'COMMANDS: dict[str, Command] = {\n    "try": Command("trial", "a trial", ()),'
+        '\n    "need": Command("trial", "a trial in an environment", ("run",)),',
     )
     table.write_text(text, "utf-8")
     return folder
@@ -239,11 +240,14 @@ def test_given_python_runs_the_command_with_hubs_off(bare_pack, tmp_path):
 
 
 @pytest.mark.slow
-def test_no_network_is_said_in_one_line(tmp_path):
+def test_no_network_is_said_in_one_line(bare_pack, tmp_path):
+    """In a copy without `.venv`: where one is ready, the command would simply run."""
+    write_trial(bare_pack, "return 0")
     began = time.monotonic()
     done = start(
-        "test",
+        "need",
         "--json",
+        folder=bare_pack,
         UNIFASHION_HOME=str(tmp_path),
         PIP_CONFIG_FILE=os.devnull,
         PIP_INDEX_URL="http://127.0.0.1:9/simple",
