@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_samples import make_data, phase2_run, tiny_run
+from training_samples import make_data, phase2_run, tiny_model, tiny_run
 
 from unifashion_core.attention import sdpa_attention
 from unifashion_core.encoder.checkpoint import load_encoder
@@ -17,6 +17,8 @@ from unifashion_core.encoder.encoder import MultimodalEncoder
 from unifashion_core.errors import CheckpointError, FolderError, InputError
 from unifashion_core.pocket import EFFICIENTNET_LITE0
 from unifashion_core.training.config import OptimConfig, TrainConfig, read_config
+from unifashion_core.training.loss_values import Texts
+from unifashion_core.training.objectives import _prompt_loss
 from unifashion_core.training.phases import Paths, run_phase
 from unifashion_core.training.trainer import Progress, rate_at
 
@@ -67,6 +69,48 @@ def test_interrupted_run_ends_bit_for_bit_as_the_unbroken_one(
         x = load_file(finished.parent / last / f"{name}.safetensors")
         y = load_file(tmp_path / last / f"{name}.safetensors")
         assert [n for n in x if not torch.equal(x[n], y[n])] == [], name
+
+
+def with_prompts(template: str = "a {colours} {category}") -> TrainConfig:
+    config = tiny_run()
+    return replace(
+        config,
+        loss=replace(config.loss, prompts=1.0, itm_negatives="random"),
+        sampling=replace(config.sampling, prompt_templates=(template,)),
+    )
+
+
+def test_prompts_and_random_negatives_resume_exactly(data: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    whole = run(data, tmp_path / "whole", with_prompts(), seen=seen)
+    assert run(data, tmp_path / "parts", with_prompts(), stop_after=3) is None
+    resumed = run(data, tmp_path / "parts", with_prompts())
+    assert whole is not None
+    assert resumed is not None
+    a, b = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert all(p.losses["prompts"] > 0 for p in seen)
+
+
+def test_a_prompt_of_an_attribute_that_no_record_has_is_an_error(
+    data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="names 'price', which no record has"):
+        run(data, tmp_path, with_prompts("a {price} {category}"))
+
+
+def test_a_picture_that_no_prompt_is_true_of_changes_no_prompt_loss() -> None:
+    torch.manual_seed(0)
+    model = tiny_model().eval()
+    images = torch.nn.functional.normalize(
+        torch.randn(3, 2, model.config.qformer.embed_dim), dim=-1
+    )
+    prompts = Texts(torch.tensor([[2, 5, 3], [2, 6, 3]]), torch.ones(2, 3, dtype=torch.int64))
+    verdicts = torch.tensor([[1, -1], [-1, 1], [-1, -1]], dtype=torch.int8)
+    alone = _prompt_loss(model, images[:2], prompts, verdicts[:2])
+    assert torch.isfinite(alone)
+    torch.testing.assert_close(_prompt_loss(model, images, prompts, verdicts), alone)
+    assert _prompt_loss(model, images[2:], prompts, verdicts[2:]) == 0.0
 
 
 def test_second_phase_resumes_exactly(data: Path, finished: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..text import Tokenizer, process_caption
 from .arrays import as_tensor
 from .claims import YES, Attributes, ClaimReader, ClaimTable, values_of
@@ -165,7 +166,11 @@ class PairSource:
 
 
 def prompt_texts(records: Sequence[ImageRecord], config: TrainConfig) -> list[list[str]]:
-    """For each template of the config, the prompts of all combinations of the data's values."""
+    """For each template of the config, the prompts of all combinations of the data's values.
+
+    Raises:
+        InputError: If a template names an attribute that no record has.
+    """
     found: list[list[str]] = []
     for template in config.sampling.prompt_templates if config.loss.prompts else ():
         names = [name for _, name, _, _ in string.Formatter().parse(template) if name]
@@ -173,6 +178,12 @@ def prompt_texts(records: Sequence[ImageRecord], config: TrainConfig) -> list[li
             sorted({v for r in records for v in values_of(r.attributes.get(name, ()))})
             for name in names
         ]
+        for name, values in zip(names, held, strict=True):
+            if not values:
+                raise InputError(
+                    f"Training config: prompt template {template!r} names '{name}', which no "
+                    "record has. Use an attribute of the data."
+                )
         products = itertools.product(*held)
         found.append([template.format(**dict(zip(names, p, strict=True))) for p in products])
     return found

@@ -111,9 +111,7 @@ def _pair_losses(
         "itc": spread_contrast(logits, batch.verdicts) + spread_contrast(logits.T, batch.verdicts.T)
     }
     if batch.prompts is not None and batch.prompt_verdicts is not None:
-        asked = model.text_features(batch.prompts.ids, batch.prompts.mask)
-        scores = similarity(asked, images).T / model.temp  # (B, M)
-        found["prompts"] = spread_contrast(scores, batch.prompt_verdicts.T)
+        found["prompts"] = _prompt_loss(model, images, batch.prompts, batch.prompt_verdicts.T)
     if config.itm:
         found["itm"] = _matching(model, vision, batch.captions, logits, batch.verdicts, config)
     if config.lm:
@@ -124,6 +122,18 @@ def _pair_losses(
     if config.image:
         found["image"] = image_contrast(images, batch.kinship, model.temp)
     return found, images
+
+
+def _prompt_loss(
+    model: UniFashionEncoderModel, images: Tensor, prompts: Texts, verdicts: Tensor
+) -> Tensor:
+    """Each image against all prompts, (B, M); one that no prompt is true of has nothing to say."""
+    asked = model.text_features(prompts.ids, prompts.mask)
+    scores = similarity(asked, images).T / model.temp  # (B, M)
+    told = (verdicts == YES).any(dim=1)
+    if not bool(told.any()):
+        return scores.sum() * 0.0
+    return spread_contrast(scores[told], verdicts[told])
 
 
 def _triplet_losses(
