@@ -267,13 +267,19 @@ def test_no_network_is_said_in_one_line(bare_pack, tmp_path):
 def test_ctrl_c_is_130(bare_pack):
     write_trial(bare_pack, "import time\nprint('began', flush=True)\ntime.sleep(60)")
     line = [sys.executable, str(bare_pack / "run.py"), "try"]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipe = subprocess.PIPE
+    # a suite that was started in the background has SIGINT ignored, and children inherit that
+    with subprocess.Popen(line, stdout=pipe, stderr=pipe, preexec_fn=_heed_ctrl_c) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"began\n"
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"Traceback" not in said
+
+
+def _heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 # `run.py test`
