@@ -49,8 +49,8 @@ def random_view(
     view = _resize(view, (left, top, left + w, top + h), config.size)
     if rng.random() < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    light = np.float32(rng.uniform(0.85, 1.15))
-    gain = np.multiply(light, rng.uniform(0.97, 1.03, 3).astype(np.float32))
+    light = np.float32(rng.uniform(0.8, 1.2))
+    gain = np.multiply(light, rng.uniform(0.95, 1.05, 3).astype(np.float32))
     return _normalised(view, config, gain)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ..imaging import open_image
@@ -24,7 +25,7 @@ from ..wardrobe.render import Style, render
 from .describe import AMBIGUOUS_KINDS, Known, garment_attributes, photo_attributes
 from .edits import Picture, pair_triplet, photo_triplets, wardrobe_pairs
 from .grammar import full_caption, random_caption
-from .photos import garment_mask, recolour
+from .photos import ColourSamples, garment_and_ground, garment_mask, recolour
 from .records import PHASE1_FILE, PHASE2_FILE, write_jsonl
 from .vocabulary import write_vocabulary
 
@@ -45,7 +46,7 @@ class DatasetConfig:
     """
 
     seed: int = 0
-    recolours: int = 4
+    recolours: int = 6
     renders: int = 3000
     captions: int = 24
     triplets: int = 16000
@@ -109,6 +110,19 @@ class _Counter:
             self._on_step(self._done, self._total)
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """The garment of a photo of one colour.
+
+    Attributes:
+        mask: (H, W), bool.
+        lab: Median Lab of garment and ground, (2, 3).
+    """
+
+    mask: npt.NDArray[np.bool_]
+    lab: npt.NDArray[Any]
+
+
 def _photo_pictures(
     folder: Path,
     photos: Sequence[Photo],
@@ -117,26 +131,42 @@ def _photo_pictures(
     step: Callable[[], None],
 ) -> Iterator[Picture]:
     """Each photo, and its coloured copies."""
+    cuts = {p.sha256: _cut(folder, p) for p in photos} if config.recolours else {}
+    samples = ColourSamples(
+        (p.colours[0], cut.lab) for p in photos if (cut := cuts.get(p.sha256)) is not None
+    )
     for photo in photos:
         known = photo_attributes(photo)
         target = out / "photos" / photo.file
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / photo.file, target)
         yield Picture(target.relative_to(out).as_posix(), known, "photo", photo.sha256)
-        if len(photo.colours) == 1 and config.recolours:
+        cut = cuts.get(photo.sha256)
+        if cut is not None:
             image = open_image(folder / photo.file)
-            yield from _coloured_copies(image, photo, known, out, config)
+            yield from _coloured_copies(image, photo, cut, samples, out, config)
         step()
 
 
-def _coloured_copies(
-    image: Image.Image, photo: Photo, known: Known, out: Path, config: DatasetConfig
-) -> Iterator[Picture]:
+def _cut(folder: Path, photo: Photo) -> _Cut | None:
+    """The garment of a photo whose colour has one name; None where it can't be told."""
+    if len(photo.colours) != 1:
+        return None
+    image = open_image(folder / photo.file)
     mask = garment_mask(image)
-    if mask is None:
-        return
-    # The photo's own hash seeds its draws: one photo or label more or less changes no other
-    # picture.
+    return None if mask is None else _Cut(mask, garment_and_ground(image, mask))
+
+
+def _coloured_copies(
+    image: Image.Image,
+    photo: Photo,
+    cut: _Cut,
+    samples: ColourSamples,
+    out: Path,
+    config: DatasetConfig,
+) -> Iterator[Picture]:
+    # The photo's own hash seeds its draws: one photo or label more or less changes few other
+    # pictures.
     key = int(photo.sha256[:12], 16)
     order = np.random.default_rng([config.seed, key]).permutation(len(COLOURS))
     others = [int(i) for i in order if COLOURS[i] not in photo.colours]
@@ -144,8 +174,9 @@ def _coloured_copies(
         path = out / "recoloured" / f"{Path(photo.file).stem}_{COLOURS[i]}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng([config.seed, key, i])
-        recolour(image, mask, COLOURS[i], rng).save(path, quality=92)
-        attributes: Known = {**known, "colours": [COLOURS[i]]}
+        target = samples.draw(COLOURS[i], cut.lab[1], rng)
+        recolour(image, cut.mask, target).save(path, quality=92)
+        attributes: Known = {**photo_attributes(photo), "colours": [COLOURS[i]]}
         yield Picture(path.relative_to(out).as_posix(), attributes, "recoloured", photo.sha256)
 
 

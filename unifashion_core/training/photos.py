@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +15,8 @@ from ..deps import require
 
 Array = npt.NDArray[Any]
 
-# sRGB anchors of the colour names; several, since one name covers light and dark cloth.
+# sRGB anchors of the colour names, for those that too few photos have; several, since one name
+# covers light and dark cloth.
 ANCHORS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "black": ((22, 22, 25), (38, 37, 40)),
     "white": ((243, 242, 240), (228, 229, 232)),
@@ -29,6 +32,10 @@ ANCHORS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "navy": ((26, 32, 66), (34, 44, 84)),
     "purple": ((108, 54, 142), (150, 112, 182), (74, 36, 92)),
 }
+
+_LEAST_SAMPLES = 4
+_NEAREST_SAMPLES = 8
+_NEIGHBOURS, _LEAST_ALIKE = 8, 2
 
 _MASK_SIDE = 160
 _MASK_LIMITS = (0.08, 0.80)
@@ -71,35 +78,81 @@ def garment_mask(image: Image.Image) -> Array | None:
     return full > 127
 
 
-def recolour(image: Image.Image, mask: Array, colour: str, rng: np.random.Generator) -> Image.Image:
+class ColourSamples:
+    """What colour names look like in real photos: Lab of garments whose colour was named by eye,
+    each with the Lab of the ground beside it, which tells of the light.
+
+    Args:
+        named: Colour name and `garment_and_ground` of each photo.
+    """
+
+    def __init__(self, named: Iterable[tuple[str, Array]]) -> None:
+        held: defaultdict[str, list[Array]] = defaultdict(list)
+        for colour, pair in _credible(list(named)):
+            held[colour].append(pair)
+        self._held = {name: np.stack(pairs) for name, pairs in held.items()}
+
+    def draw(self, colour: str, ground: Array, rng: np.random.Generator) -> Array:
+        """A Lab colour, (3,), that people call so on such a ground, with some jitter.
+
+        Args:
+            colour: A key of `ANCHORS`.
+            ground: Lab of the ground, (3,): samples in a like light are taken.
+            rng: Draws.
+        """
+        samples = self._held.get(colour)
+        if samples is None or len(samples) < _LEAST_SAMPLES:
+            anchors = ANCHORS[colour]
+            chosen = to_lab(np.array(anchors[rng.integers(len(anchors))], np.uint8)[None, None])
+            return chosen[0, 0] + rng.normal(size=3) * (3.0, 2.0, 2.0)
+        far = np.linalg.norm(samples[:, 1] - ground, axis=1)
+        near = np.argsort(far, kind="stable")[:_NEAREST_SAMPLES]
+        return samples[near[rng.integers(len(near))], 0] + rng.normal(size=3) * (2.0, 1.2, 1.2)
+
+
+def _credible(named: list[tuple[str, Array]]) -> list[tuple[str, Array]]:
+    """Without those whose like-coloured neighbours have other names: there the mask is wrong."""
+    if len(named) <= _NEIGHBOURS:
+        return named
+    garments = np.stack([pair[0] for _, pair in named])
+    names = np.array([name for name, _ in named])
+    far = np.linalg.norm(garments[:, None] - garments[None], axis=2)
+    np.fill_diagonal(far, np.inf)
+    near = names[np.argsort(far, axis=1, kind="stable")[:, :_NEIGHBOURS]]
+    alike = (near == names[:, None]).sum(axis=1)
+    return [one for one, count in zip(named, alike, strict=True) if count >= _LEAST_ALIKE]
+
+
+def garment_and_ground(image: Image.Image, mask: Array) -> Array:
+    """Median Lab of the garment and of what is around it, (2, 3)."""
+    lab = to_lab(np.asarray(image))
+    return np.stack([np.median(lab[mask], axis=0), np.median(lab[~mask], axis=0)])
+
+
+def recolour(image: Image.Image, mask: Array, target: Array) -> Image.Image:
     """Give the garment another colour, keeping its folds and shade.
 
-    The Lab mean of the masked pixels is moved to an anchor of the colour (with some jitter); the
-    lightness keeps its contrast, squeezed where it would clip, the chroma a third of its own.
+    The Lab median of the masked pixels is moved to the target; the lightness keeps its contrast,
+    squeezed where it would clip, the chroma a third of its own.
 
     Args:
         image: Photo, RGB.
         mask: Garment, (H, W), bool.
-        colour: A key of `ANCHORS`.
-        rng: Draws anchor and jitter.
+        target: Lab, (3,), such as `ColourSamples.draw` gives.
 
     Raises:
         MissingPackageError: Without opencv (extra `train`).
     """
     cv2 = _cv2()
     lab = to_lab(np.asarray(image))
-    anchors = ANCHORS[colour]
-    anchor = to_lab(np.array(anchors[rng.integers(len(anchors))], np.uint8)[None, None])[0, 0]
-    spread = (3.0, 2.0, 2.0) if colour in ("black", "white", "grey") else (6.0, 5.0, 5.0)
-    anchor = anchor + rng.normal(size=3) * spread * 0.6
     inside = lab[mask]
     mean = np.median(inside, axis=0)
     shade = lab[..., 0] - mean[0]
-    room = min(anchor[0], 100 - anchor[0]) + 4.0
+    room = min(target[0], 100 - target[0]) + 4.0
     gain = min(max(room / (2.0 * float(np.std(inside[:, 0])) + 1e-3), 0.35), 1.15)
     new = np.empty_like(lab)
-    new[..., 0] = anchor[0] + shade * gain
-    new[..., 1:] = anchor[1:] + (lab[..., 1:] - mean[1:]) * 0.33
+    new[..., 0] = target[0] + shade * gain
+    new[..., 1:] = target[1:] + (lab[..., 1:] - mean[1:]) * 0.33
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.2)[..., None]
     mixed = (lab * (1 - soft) + new * soft).astype(np.float32)
     mixed[..., 0] = _bounded(mixed[..., 0], 100.0)
