@@ -1,8 +1,9 @@
 """Make requirements.lock anew (for maintainers).
 
-The program uv resolves requirements.txt, the extra `train` and the test group of pyproject.toml
-for all Pythons and platforms at once, from metadata alone: no large wheel is downloaded. Exact
-versions, what is needed where, and each wheel's size go into requirements.lock; no address does.
+The program uv resolves requirements.txt, the extras `fast` and `train` and the test group of
+pyproject.toml for all Pythons and platforms at once, from metadata alone: no large wheel is
+downloaded. Exact versions, what is needed where, and each wheel's size go into requirements.lock;
+no address does.
 
 It needs Python 3.11 or newer with uv and packaging: python -m pip install uv packaging
 """
@@ -77,9 +78,11 @@ def read_requires(pack: Path) -> dict[str, list[str]]:
     import tomllib
 
     project = tomllib.loads((pack / "pyproject.toml").read_text("utf-8"))
-    extra = project["project"]["optional-dependencies"]["train"]
+    extras = project["project"]["optional-dependencies"]
     tests = project["dependency-groups"]["test"]
-    return {"run": read_requirements(pack / "requirements.txt"), "train": extra, "test": tests}
+    # The commands' own environment holds what makes search fast; ComfyUI's need not.
+    needed = [*read_requirements(pack / "requirements.txt"), *extras["fast"]]
+    return {"run": needed, "train": extras["train"], "test": tests}
 
 
 def _resolve(folder: Path, requires: dict[str, list[str]], hold: list[str]) -> str:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+_MOST_WORKERS = 8
 _QUICK = "not slow and not browser and not gpu and not comfy"
 
 
@@ -29,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
         "RUFF_CACHE_DIR": str(cache / "ruff"),
         "HYPOTHESIS_STORAGE_DIRECTORY": str(cache / "hypothesis"),
         "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",
+        # One thread a process: small networks gain nothing from more, and processes fill the cores.
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
     }
     failed = (
         []
@@ -55,6 +58,8 @@ def checks(pack: Path) -> list[list[str]]:
 def pytest_line(args: argparse.Namespace, cache: Path) -> list[str]:
     """pytest's command line; its cache stays out of the pack's folder."""
     line = [sys.executable, "-m", "pytest", "-o", f"cache_dir={cache / 'pytest'}"]
+    # A file's tests share its fixtures, so a file stays in one process.
+    line += ["-n", str(min(os.cpu_count() or 1, _MOST_WORKERS)), "--dist", "loadfile"]
     if args.quick:
         line += ["-m", _QUICK]
     return line + list(args.rest)
