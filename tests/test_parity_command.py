@@ -42,14 +42,14 @@ def test_json_is_all_that_stdout_holds(pack: Any, capsys: pytest.CaptureFixture[
     assert 0 < entry["error"] < entry["tolerance"]
 
 
-def test_kind_that_is_not_built_exits_1_unless_left_out(
+def test_set_that_fails_exits_1_unless_left_out(
     pack: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in GOLDEN.glob("eva_vit_a_*"):
         shutil.copy(path, tmp_path)
     (tmp_path / "vae_a_meta.json").write_text("{}")
     assert run(pack, str(tmp_path)) == 1
-    assert "vae_a            not built yet" in capsys.readouterr().out
+    assert "vae_a            FAIL" in capsys.readouterr().out
     assert run(pack, str(tmp_path), "--only", "eva_vit") == 0
 
 

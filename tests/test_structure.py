@@ -127,7 +127,7 @@ def allowed(source: str, target: str, name: str) -> bool:
         **{part: target in {part, "base", *PARTS, *SIDE} for part in UPPER},
     }
     if (source, target) == ("evaluation", "training"):  # parity compares the losses too
-        return name.split(".")[2:3] == ["losses"]
+        return name.split(".")[2:3] in (["losses"], ["warp_loss"])
     return rows[source]
 
 

@@ -13,9 +13,6 @@ from torch import Tensor
 
 from ..errors import FolderError
 
-LATER_KINDS = frozenset({"vae", "tryon", "atv"})
-"""Kinds that are known and not built yet."""
-
 _SUFFIXES = ("_io.safetensors", "_meta.json", "_weights.safetensors")
 
 
@@ -62,8 +59,6 @@ class SetResult:
 
     def line(self) -> str:
         """One line for people."""
-        if self.kind in LATER_KINDS:
-            return f"{self.name:<16} not built yet"
         if self.error is None:
             return f"{self.name:<16} FAIL  {'; '.join(self.problems)}"
         head = f"{self.name:<16} {'ok  ' if self.ok else 'FAIL'}"
