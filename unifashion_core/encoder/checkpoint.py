@@ -19,6 +19,7 @@ from ..errors import AbilityError, CheckpointError, InputError
 from ..text import Tokenizer
 from ..weights import (
     StoredTensor,
+    place_tensor,
     read_config,
     read_weights,
     replace_files,
@@ -291,7 +292,10 @@ def _vocabulary(config: EncoderConfig, folder: Path, bert: Path | None) -> Path:
 
 def _fill(model: UniFashionEncoderModel, state: EncoderState, place: Placement, path: Path) -> None:
     """Give a network built on the meta device its weights, one tensor at a time."""
-    values = {name: _value(name, stored, place, path) for name, stored in state.tensors.items()}
+    values = {
+        name: place_tensor(stored, place.device, place.dtype, f"encoder {path}: {name}")
+        for name, stored in state.tensors.items()
+    }
     values.setdefault("temp", torch.tensor(_DEFAULT_TEMP, device=place.device, dtype=place.dtype))
     model.load_state_dict(values, assign=True)
     for module in model.modules():
@@ -301,22 +305,6 @@ def _fill(model: UniFashionEncoderModel, state: EncoderState, place: Placement, 
                 module.register_buffer(
                     name, torch.arange(count, device=place.device)[None], persistent=False
                 )
-
-
-def _value(name: str, stored: StoredTensor, place: Placement, path: Path) -> Tensor:
-    """A weight of its own memory: the file may be replaced while the model lives."""
-    values = stored.read()
-    if not values.is_floating_point():
-        return values.to(place.device, copy=True)
-    placed = values.to(place.device, place.dtype, copy=True).contiguous()
-    if not bool(torch.isfinite(placed).all()):
-        what = (
-            f"it does not fit {place.dtype}. Load it as float32 or bfloat16"
-            if bool(torch.isfinite(values.float()).all())
-            else "it holds values that are no numbers. Its training diverged: take an earlier one"
-        )
-        raise CheckpointError(f"encoder {path}: {name} is unusable, {what}.")
-    return placed
 
 
 def _check_savable(

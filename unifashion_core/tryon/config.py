@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, cast
 
 from ..errors import InputError
 
@@ -88,3 +89,88 @@ class AutoencoderConfig:
     def factor(self) -> int:
         """Pixels a latent place: f."""
         return 2 ** (len(self.channel_mult) - 1)
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """A CLIP text or vision transformer.
+
+    Attributes:
+        width: Of its tokens.
+        layers: Transformer blocks.
+        heads: Of each attention.
+        intermediate: Width of the feed-forward.
+        places: Positions: text tokens, or patches and the class token.
+        vocabulary: Token ids; 0 for vision.
+        patch_size: Pixels of a patch; 0 for text.
+    """
+
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    intermediate: int = 3072
+    places: int = 77
+    vocabulary: int = 49408
+    patch_size: int = 0
+
+    @property
+    def image_size(self) -> int:
+        """Side of the pictures that a vision transformer reads."""
+        return round((self.places - 1) ** 0.5) * self.patch_size
+
+
+@dataclass(frozen=True)
+class TryOnConfig:
+    """A whole try-on model.
+
+    Attributes:
+        unet: UNet and garment encoder.
+        autoencoder: The first stage.
+        text: Text encoder, or None.
+        image: Image encoder, or None; it comes with its mapper.
+        mapper_layers: Blocks of the mapper.
+    """
+
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    text: ClipConfig | None = None
+    image: ClipConfig | None = None
+    mapper_layers: int = 5
+
+    @property
+    def context(self) -> Literal["text", "image"]:
+        """What the context is made of: a caption's tokens (UniFashion), or the garment's picture
+        (StableVITON)."""
+        return "text" if self.text is not None else "image"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as config.json holds them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TryOnConfig:
+        """The value that `to_dict` gave.
+
+        Raises:
+            InputError: If a name is unknown.
+        """
+        parts: dict[str, type[Any]] = {
+            "unet": UNetConfig,
+            "autoencoder": AutoencoderConfig,
+            "text": ClipConfig,
+            "image": ClipConfig,
+        }
+        values = dict(data)
+        try:
+            for name, kind in parts.items():
+                if values.get(name) is not None:
+                    values[name] = kind(**_tuples(values[name]))
+            return cls(**values)
+        except TypeError as e:
+            raise InputError(
+                f"try-on config: {e}. Take the config.json that came with the weights."
+            ) from e
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(cast("list[Any]", v)) if isinstance(v, list) else v for k, v in values.items()}

@@ -2,6 +2,8 @@
 for the part that loads them.
 """
 
+from .place import fill_module as fill_module
+from .place import place_tensor as place_tensor
 from .read import read_config as read_config
 from .read import read_json as read_json
 from .read import read_weights as read_weights
