@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ._comfy import ComfyExtension
 
-MODEL_KINDS = ("unifashion_encoders",)
+MODEL_KINDS = ("unifashion_encoders", "unifashion_captioners", "unifashion_preparers")
 
 
 async def comfy_entrypoint() -> ComfyExtension:
@@ -19,7 +19,7 @@ async def comfy_entrypoint() -> ComfyExtension:
             register_folders(MODEL_KINDS)
 
         async def get_node_list(self) -> list[type[io.ComfyNode]]:
-            from . import encode, gallery, loaders, search, wardrobe
+            from . import caption, curate, encode, fit, gallery, loaders, prepare, search, wardrobe
 
             return [
                 wardrobe.SampleWardrobe,
@@ -34,6 +34,26 @@ async def comfy_entrypoint() -> ComfyExtension:
                 search.RerankHits,
                 search.HitsToImages,
                 search.ContactSheet,
+                caption.LoadCaptioner,
+                caption.CaptionImages,
+                caption.DescribeAttributes,
+                caption.FormatCaption,
+                caption.CaptionFolder,
+                caption.CaptionGallery,
+                curate.CheckGallery,
+                curate.FindDuplicates,
+                curate.CountValues,
+                curate.RemoveFromGallery,
+                curate.CompactGallery,
+                curate.MoreLikeThese,
+                curate.AddToGallery,
+                prepare.LoadPreparer,
+                prepare.AgnosticMask,
+                prepare.PoseMap,
+                prepare.CutOutGarment,
+                fit.SketchGarment,
+                fit.FitToModel,
+                fit.PasteBack,
             ]
 
     return UniFashionExtension()

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -64,6 +65,7 @@ __all__ = [
     "model_dtype",
     "model_folders",
     "offload_device",
+    "once_a_process",
     "output_folder",
     "register_folders",
     "resolve_image_folder",
@@ -76,8 +78,12 @@ __all__ = [
 IMAGES_KEY = "unifashion_images"
 """Name in extra_model_paths.yaml of the folders that may be indexed."""
 
+T = TypeVar("T")
+
 _USER_KEY = "unifashion"
 _HALF = (torch.float16, torch.bfloat16)
+_once: dict[str, Any] = {}
+_once_lock = Lock()
 
 check_gallery_name = paths.check_gallery_name
 
@@ -172,6 +178,17 @@ def model_dtype(parameters: int, supported: Sequence[torch.dtype] = _HALF) -> to
     )
 
 
+def once_a_process(name: str, make: Callable[[], T]) -> T:
+    """The one value of a name in this process, made when it is first asked for.
+
+    For what must outlive a run and is bounded by itself: the cache of preparations.
+    """
+    with _once_lock:
+        if name not in _once:
+            _once[name] = make()
+        return _once[name]
+
+
 def free_memory() -> int:
     """Bytes that are free on `device()`."""
     return int(_mm.get_free_memory(device())) if IN_COMFYUI else current().models.memory().free
@@ -253,9 +270,11 @@ def gallery_path(name: str) -> Path:
 
 
 def list_galleries() -> list[str]:
-    """Names of the folders in `galleries_folder()`, sorted, for a combo; may be empty."""
+    """Names of galleries, sorted, for a combo: folders, and files that name one on a server."""
     root = galleries_folder()
-    found = [p.name for p in root.iterdir() if p.is_dir()] if root.is_dir() else []
+    entries = list(root.iterdir()) if root.is_dir() else []
+    found = {p.name for p in entries if p.is_dir()}
+    found |= {p.stem for p in entries if p.suffix == ".json" and p.is_file()}
     return sorted(name for name in found if not name.startswith("."))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from ..unifashion_core.types import Captioner as CaptionerValue
 from ..unifashion_core.types import FashionEncoder
 from ._comfy import Patcher, io, load_models
 
@@ -11,6 +13,12 @@ Encoder = io.Custom("UNIFASHION_ENCODER")
 Embedding = io.Custom("UNIFASHION_EMBEDDING")
 Gallery = io.Custom("UNIFASHION_GALLERY")
 Hits = io.Custom("UNIFASHION_HITS")
+Captioner = io.Custom("UNIFASHION_CAPTIONER")
+Attributes = io.Custom("UNIFASHION_ATTRIBUTES")
+Preparer = io.Custom("UNIFASHION_PREPARER")
+Fit = io.Custom("UNIFASHION_FIT")
+
+_PREPARER_BYTES = 256 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -31,3 +39,44 @@ class ManagedEncoder:
         """The encoder with its weights on the device, and room for a batch of so many images."""
         load_models([self.patcher], images * self.image_bytes)
         return self.encoder
+
+
+@dataclass(frozen=True)
+class ManagedCaptioner:
+    """What travels as UNIFASHION_CAPTIONER.
+
+    Attributes:
+        captioner: The captioner; its weights may wait on another device until `ready`.
+        patchers: Its networks under the host's model manager, an encoder's among them.
+        image_bytes: What the activations of one image take, in bytes.
+    """
+
+    captioner: CaptionerValue
+    patchers: tuple[Patcher, ...]
+    image_bytes: int
+
+    def ready(self, images: int = 1) -> CaptionerValue:
+        """The captioner with its weights on the device, and room for a batch of so many images."""
+        load_models(self.patchers, images * self.image_bytes)
+        return self.captioner
+
+
+@dataclass(frozen=True)
+class ManagedPreparer:
+    """What travels as UNIFASHION_PREPARER.
+
+    Attributes:
+        networks: Of `prepare.person`: what finds persons.
+        segmenter: Of `prepare.labels_segmenter`: what tells a photo's parts, or None.
+        patchers: Their networks under the host's model manager.
+        fingerprint: Tells apart preparers that may give different results.
+    """
+
+    networks: Any
+    segmenter: Any
+    patchers: tuple[Patcher, ...]
+    fingerprint: str
+
+    def ready(self) -> None:
+        """Bring the weights onto the device, with room for one photo's activations."""
+        load_models(self.patchers, _PREPARER_BYTES)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from ..unifashion_core.errors import UniFashionError
 from ..unifashion_core.imaging import iter_images
+from ..unifashion_core.retrieval.connections import open_any
 from ..unifashion_core.retrieval.index import IndexReport, index_folder
+from ..unifashion_core.retrieval.reembed import reembed as give_encoder
 from ..unifashion_core.retrieval.source import read_source
-from ..unifashion_core.retrieval.store import gallery_for, open_gallery
+from ..unifashion_core.retrieval.store import gallery_for
 from ..unifashion_core.retrieval.writer import open_writer
 from ._comfy import gallery_path, io, list_galleries, resolve_image_folder
 from ._convert import progress
@@ -65,6 +67,13 @@ class IndexFolder(io.ComfyNode):
                     "marked missing. "
                     "Files are never deleted.",
                 ),
+                io.Boolean.Input(
+                    "reembed",
+                    default=False,
+                    optional=True,
+                    tooltip="If the gallery is of another encoder, encode everything again with "
+                    "this one. Off: that is an error.",
+                ),
             ],
             outputs=[
                 Gallery.Output("gallery", tooltip="For Retrieve Garments."),
@@ -94,11 +103,20 @@ class IndexFolder(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, *, encoder: ManagedEncoder, gallery: str, folder: str, metadata: str, prune: bool
+        cls,
+        *,
+        encoder: ManagedEncoder,
+        gallery: str,
+        folder: str,
+        metadata: str,
+        prune: bool,
+        reembed: bool = False,
     ) -> io.NodeOutput:
         path, root = gallery_path(gallery), resolve_image_folder(folder)
         source = read_source(root, _metadata_file(root, metadata))
         ready = encoder.ready(BATCH)
+        if reembed and path.is_dir():
+            give_encoder(path, ready, batch_size=BATCH, on_step=progress())
         found = gallery_for(path, ready)
         with open_writer(found) as writer:
             report = index_folder(
@@ -127,7 +145,10 @@ class OpenGallery(io.ComfyNode):
             search_aliases=["load gallery", "database"],
             inputs=[
                 io.Combo.Input(
-                    "gallery", options=list_galleries(), tooltip="A gallery that Index Folder made."
+                    "gallery",
+                    options=list_galleries(),
+                    tooltip="A gallery that Index Folder made, or one on a "
+                    "server that `gallery connect` named.",
                 )
             ],
             outputs=[
@@ -139,11 +160,11 @@ class OpenGallery(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, *, gallery: str | None = None) -> object:
         """The gallery's revision."""
-        return open_gallery(gallery_path(gallery)).revision if gallery else float("nan")
+        return open_any(gallery_path(gallery)).revision if gallery else float("nan")
 
     @classmethod
     def execute(cls, *, gallery: str) -> io.NodeOutput:
-        found = open_gallery(gallery_path(gallery))
+        found = open_any(gallery_path(gallery))
         columns = ", ".join(found.columns) or "none"
         info = (
             f"{found.name}: {found.count} pictures, encoder {found.encoder_name} "
@@ -156,7 +177,8 @@ def describe(report: IndexReport) -> str:
     """A report in words, a line for each failure."""
     head = (
         f"{report.total} pictures: {report.added} added, {report.updated} updated, "
-        f"{report.skipped} unchanged, {report.missing} missing, {len(report.failed)} failed"
+        f"{report.skipped} unchanged, {report.moved} moved, {report.missing} missing, "
+        f"{len(report.failed)} failed"
     )
     return "\n".join([head, *report.notes, *(failure.reason for failure in report.failed)])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from PIL import Image
 
@@ -58,6 +60,15 @@ class RetrieveGarments(io.ComfyNode):
                     "not at all, "
                     "1 = as much (the paper's way). Needs a gallery with captions.",
                 ),
+                io.Int.Input(
+                    "offset",
+                    default=0,
+                    min=0,
+                    max=100_000,
+                    optional=True,
+                    tooltip="How many of the best hits to skip: the second page of 12 has offset "
+                    "12. Ranks go on.",
+                ),
             ],
             outputs=[
                 Hits.Output(
@@ -79,8 +90,12 @@ class RetrieveGarments(io.ComfyNode):
         top_k: int,
         where: str,
         caption_weight: float,
+        offset: int = 0,
     ) -> io.NodeOutput:
-        hits = search(gallery, query, top_k=top_k, where=where, caption_weight=caption_weight)
+        hits = search(
+            gallery, query, top_k=offset + top_k, where=where, caption_weight=caption_weight
+        )
+        hits = replace(hits, rows=tuple(row[offset:] for row in hits.rows))
         return io.NodeOutput(hits, describe(hits))
 
 
@@ -164,6 +179,11 @@ class HitsToImages(io.ComfyNode):
                 io.String.Output(
                     "notes", tooltip="Pictures that could not be read, and why. Usually empty."
                 ),
+                io.Int.Output(
+                    "item_ids",
+                    is_output_list=True,
+                    tooltip="The gallery's id of each, for Add to Gallery.",
+                ),
             ],
         )
 
@@ -190,6 +210,7 @@ class HitsToImages(io.ComfyNode):
             [_words(hit) for hit, _ in found],
             [hit.score for hit, _ in found],
             "\n".join(problems),
+            [hit.item_id for hit, _ in found],
         )
 
 

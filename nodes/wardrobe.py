@@ -9,7 +9,7 @@ from PIL import Image
 from ..unifashion_core.imaging import open_image
 from ..unifashion_core.types import CATEGORIES
 from ._comfy import check_gallery_name, io, output_folder
-from ._convert import progress, to_batch
+from ._convert import progress, to_batch, to_image
 
 _ANY = "any"
 _LISTING = "metadata.jsonl"  # what the renderer writes beside a collection's pictures
@@ -26,23 +26,25 @@ class SampleWardrobe(io.ComfyNode):
             category="UniFashion",
             description="Draws garments with known attributes, by seed: a collection to index, or "
             "one garment "
-            "to search with. Swap it for your own folder or Load Image when you have pictures.",
+            "to search with, or a person who wears one. Swap it for your own folder or Load Image "
+            "when you have pictures.",
             search_aliases=["clothes", "garment", "demo pictures", "sample images"],
             inputs=[
                 io.Combo.Input(
                     "what",
-                    options=["collection", "garment"],
+                    options=["collection", "garment", "person"],
                     default="collection",
                     tooltip="collection: many garments of all kinds, saved below the output "
                     "folder so that "
-                    "they can be indexed. garment: one picture, nothing is saved.",
+                    "they can be indexed. garment: one picture, nothing is saved. person: somebody "
+                    "who wears a garment, seen from the front, nothing is saved.",
                 ),
                 io.Combo.Input(
                     "category",
                     options=[_ANY, *CATEGORIES],
                     default=_ANY,
                     tooltip="Kind of garment; any = all ten kinds (a collection), or one by seed "
-                    "(a garment).",
+                    "(a garment, a person). A person wears no shoes or hats of the wardrobe.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -67,7 +69,8 @@ class SampleWardrobe(io.ComfyNode):
                     min=64,
                     max=1024,
                     step=32,
-                    tooltip="Side of each square picture in pixels. 256 is enough for search.",
+                    tooltip="Side of each square picture in pixels. 256 is enough for search. A "
+                    "person's picture is so high, and three quarters as wide.",
                 ),
                 io.String.Input(
                     "folder_name",
@@ -103,13 +106,25 @@ class SampleWardrobe(io.ComfyNode):
         cls, *, what: str, category: str, seed: int, count: int, size: int, folder_name: str
     ) -> io.NodeOutput:
         # the renderer is a large module that only this node needs, and only when it runs
-        from ..unifashion_core.wardrobe import caption, render, renew_collection, sample_garment
+        from ..unifashion_core.wardrobe import (
+            caption,
+            render,
+            render_person,
+            renew_collection,
+            sample_garment,
+            sample_person,
+        )
 
         kind = None if category == _ANY else category
         if what == "garment":
             garment = sample_garment(seed, category=kind)
             picture = render(garment, size)
             return io.NodeOutput(to_batch([picture], size), "", [caption(garment)])
+        if what == "person":
+            worn = None if kind is None else sample_garment(seed, category=kind)
+            person = sample_person(seed, worn)
+            said = [caption(garment) for garment in person.garments]
+            return io.NodeOutput(to_image(render_person(person, size).image), "", said)
         folder = output_folder() / check_gallery_name(folder_name)
         kinds = [kind] if kind else None
         paths = renew_collection(folder, seed, count, size, categories=kinds, on_step=progress())

@@ -85,7 +85,13 @@ def _no_comfyui() -> str | None:
     return None if os.environ.get("COMFYUI_PATH") else "COMFYUI_PATH names no ComfyUI checkout"
 
 
-_TIERS = {"browser": _no_browser, "gpu": _no_card, "comfy": _no_comfyui}
+def _no_patience() -> str | None:
+    return (
+        None if os.environ.get("UNIFASHION_LONG") else "UNIFASHION_LONG is not set; takes minutes"
+    )
+
+
+_TIERS = {"long": _no_patience, "browser": _no_browser, "gpu": _no_card, "comfy": _no_comfyui}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

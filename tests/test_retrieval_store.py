@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 
 from unifashion_core.errors import GalleryBusyError, GalleryError, ShapeError
+from unifashion_core.retrieval.layout import Segment, segment_bytes
 from unifashion_core.retrieval.schema import DATABASE
 from unifashion_core.retrieval.store import Gallery, create_gallery, open_gallery
 from unifashion_core.retrieval.writer import GalleryWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 T, D = 2, 4
-ROW_BYTES = T * D * 2
+SMALL = segment_bytes(Segment("", 0, 4, 0, 0, 0), (T, D))
+"""Bytes of a segment of 1 to 4 rows: each column is padded."""
 
 
 def made(path: Path, fingerprint: str = "3f2a" * 16) -> Gallery:
@@ -129,7 +131,7 @@ def test_a_newer_format_is_refused_by_reader_and_writer(tmp_path: Path) -> None:
     with sqlite3.connect(gallery.path / DATABASE) as connection:
         connection.execute("PRAGMA user_version = 99")
 
-    wanted = "Gallery 'spring': made with format 99, this version reads up to 1. Update"
+    wanted = "Gallery 'spring': made with format 99, this version reads up to 2. Update"
     with pytest.raises(GalleryError, match=wanted):
         open_gallery(gallery.path)
     with pytest.raises(GalleryError, match=wanted):
@@ -185,7 +187,7 @@ def start(folder: Path, body: str) -> subprocess.Popen[str]:
         from pathlib import Path
         sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
         from test_retrieval_store import add
-        from unifashion_core.retrieval import segments, writer as module
+        from unifashion_core.retrieval import appending, writer as module
         from unifashion_core.retrieval.store import open_gallery
         writer = module.GalleryWriter(open_gallery(Path({str(folder / "spring")!r})))
         """
@@ -196,20 +198,21 @@ def start(folder: Path, body: str) -> subprocess.Popen[str]:
 KILLED_WHERE = {
     "between fsync and commit": """
         save = writer._save_rows
-        def die(file):
-            save(file)
+        def die(*values):
+            save(*values)
             os.kill(os.getpid(), signal.SIGKILL)
         writer._save_rows = die
         """,
     "before fsync": """
-        segments.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        appending.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
         """,
     "inside a row": """
-        class Torn(segments.FileIO):
+        class Torn(appending.FileIO):
             def write(self, data):
                 super().write(data[: len(data) // 2 - 3])
                 os.kill(os.getpid(), signal.SIGKILL)
-        writer._files["tokens"]._file = Torn(writer._files["tokens"]._path, "r+b")
+        appender = writer._appenders["tokens"]
+        appender._file = Torn(appender._folder / appender._name, "r+b")
         """,
 }
 
@@ -228,11 +231,11 @@ def test_a_kill_keeps_the_last_commit_and_loses_the_rest(tmp_path: Path, where: 
 
     assert files(gallery) == ["a.png", "b.png"]
     assert gallery.revision == 1
-    segment = gallery.path / "tokens-000001.f16"
-    assert segment.stat().st_size > 2 * ROW_BYTES
+    segment = gallery.path / "tokens-000001.seg"
+    assert segment.stat().st_size > SMALL
     with GalleryWriter(gallery) as writer:
         assert "bytes behind the last commit removed" in writer.recovered[0]
-        assert segment.stat().st_size == 2 * ROW_BYTES
+        assert segment.stat().st_size == SMALL
         add(writer, ["f.png"], seed=2)
     assert files(gallery) == ["a.png", "b.png", "f.png"]
     with gallery.snapshot() as snapshot:
@@ -274,11 +277,11 @@ def test_a_kill_at_any_moment_keeps_every_acknowledged_row(tmp_path: Path) -> No
 
 def test_a_segment_that_was_never_committed_is_removed(tmp_path: Path) -> None:
     gallery = made(tmp_path / "spring")
-    (gallery.path / "tokens-000001.f16").write_bytes(b"x" * 40)
+    (gallery.path / "tokens-000001.seg").write_bytes(b"x" * 40)
 
     with GalleryWriter(gallery) as writer:
         assert writer.recovered == (
-            "tokens-000001.f16: a segment that was never committed removed",
+            "tokens-000001.seg: a segment that was never committed removed",
         )
         add(writer, ["a.png"])
 
@@ -300,7 +303,7 @@ def test_an_error_inside_rolls_everything_back(tmp_path: Path) -> None:
 
     assert files(gallery) == ["a.png"]
     assert gallery.revision == 1
-    assert (gallery.path / "tokens-000001.f16").stat().st_size == ROW_BYTES
+    assert (gallery.path / "tokens-000001.seg").stat().st_size == SMALL
 
 
 def test_changes_together_happen_all_or_not_at_all(tmp_path: Path) -> None:
@@ -327,7 +330,7 @@ def test_a_full_disk_leaves_the_old_revision(
         raise OSError(28, "No space left on device")
 
     writer = GalleryWriter(gallery)
-    monkeypatch.setattr("unifashion_core.retrieval.segments.os.fsync", full)
+    monkeypatch.setattr("unifashion_core.retrieval.appending.os.fsync", full)
     add(writer, ["b.png"])
     with pytest.raises(GalleryError, match=r"No space left.*Make room"):
         writer.commit()
@@ -397,16 +400,16 @@ def test_a_commit_without_a_change_makes_no_revision(tmp_path: Path) -> None:
 
 def test_segments_are_rotated_and_read_as_one(tmp_path: Path) -> None:
     gallery = made(tmp_path / "spring")
-    with GalleryWriter(gallery, segment_bytes=2 * ROW_BYTES) as writer:
+    with GalleryWriter(gallery, file_bytes=2 * SMALL) as writer:
         for number in range(5):
             add(writer, [f"{number}.png"], seed=number)
             if number != 3:
                 writer.commit()
-    with GalleryWriter(gallery, segment_bytes=2 * ROW_BYTES) as writer:
+    with GalleryWriter(gallery, file_bytes=2 * SMALL) as writer:
         add(writer, ["5.png"], seed=5)
 
-    names = sorted(path.name for path in gallery.path.glob("*.f16"))
-    assert names == [f"tokens-00000{n}.f16" for n in (1, 2, 3)]
+    names = sorted(path.name for path in gallery.path.glob("*.seg"))
+    assert names == [f"tokens-00000{n}.seg" for n in (1, 2, 3)]
     with gallery.snapshot() as snapshot:
         stored = snapshot.vectors("tokens").gather(np.arange(6))
     assert (stored == np.concatenate([tokens(1, n) for n in range(6)]).astype("<f2")).all()
@@ -416,16 +419,16 @@ def test_a_damaged_segment_is_named_and_not_served(tmp_path: Path) -> None:
     gallery = made(tmp_path / "spring")
     with GalleryWriter(gallery) as writer:
         add(writer, ["a.png", "b.png"])
-    segment = gallery.path / "tokens-000001.f16"
-    os.truncate(segment, ROW_BYTES)
+    segment = gallery.path / "tokens-000001.seg"
+    os.truncate(segment, 60)
 
-    wanted = r"tokens-000001\.f16 holds 16 bytes, 32 were committed"
+    wanted = rf"tokens-000001\.seg holds 60 bytes, {SMALL} were committed"
     with pytest.raises(GalleryError, match=wanted), gallery.snapshot() as snapshot:
         snapshot.vectors("tokens")
     with pytest.raises(GalleryError, match=wanted):
         GalleryWriter(gallery)
     segment.unlink()
-    with pytest.raises(GalleryError, match=r"tokens-000001\.f16 can't be read"):
+    with pytest.raises(GalleryError, match=r"tokens-000001\.seg can't be read"):
         GalleryWriter(gallery)
     assert not segment.exists()
 
@@ -474,7 +477,10 @@ def test_reading_writes_nothing(tmp_path: Path) -> None:
 
 def test_the_store_loads_neither_torch_nor_the_encoder() -> None:
     code = (
-        "import sys; import unifashion_core.retrieval.writer, unifashion_core.retrieval.metadata; "
+        "import importlib, sys\n"
+        "for name in ('writer', 'metadata', 'validate', 'repair', 'compact', 'migrate', 'info', "
+        "'transfer', 'duplicates', 'facets', 'removal', 'qdrant', 'server', 'connections'):\n"
+        "    importlib.import_module(f'unifashion_core.retrieval.{name}')\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'transformers') "
         "or m.startswith('unifashion_core.encoder')])"
     )

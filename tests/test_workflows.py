@@ -36,6 +36,12 @@ def test_template_is_made_from_its_twin(pack, host, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_twin_has_every_widget_that_the_page_sends(pack, host, name):
+    workflows = pack.module("nodes._cli.workflows")
+    assert twin(name) == workflows.completed(twin(name), host.object_info())
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_template_runs_with_the_weights_that_ship(host, name):
     graph = twin(name)
     graph["1"]["inputs"] |= {"count": 12, "size": 128}

@@ -337,6 +337,10 @@ class _RoutedMultihead(torch.nn.Module):
         return x.view(batch, length, self.heads, hidden // self.heads).transpose(1, 2)
 
 
+# What some language models pass to their attention; left out, their answers would be wrong.
+_NOT_COMPUTED = ("softcap", "s_aux", "position_bias")
+
+
 @dataclass(frozen=True)
 class _TransformersAttention:
     """A backend behind transformers' attention interface."""
@@ -355,8 +359,18 @@ class _TransformersAttention:
         is_causal: bool | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
+        odd = [name for name in _NOT_COMPUTED if kwargs.get(name) is not None]
+        if odd:
+            raise BackendError(
+                f"attention {self.attention.name!r}: {type(module).__name__} wants "
+                f"{', '.join(odd)}, which it can't compute. Load this model with transformers' "
+                "'eager'."
+            )
         if is_causal is None:
             is_causal = bool(getattr(module, "is_causal", False))
+        if key.shape[1] != query.shape[1]:  # grouped queries share keys: (B, groups, Mk, K)
+            shared = query.shape[1] // key.shape[1]
+            key, value = (t.repeat_interleave(shared, dim=1) for t in (key, value))
         if attention_mask is None and is_causal and query.shape[2] > 1:
             # transformers may leave a causal mask to the kernel; ours take it as a tensor.
             shape = (query.shape[2], key.shape[2])

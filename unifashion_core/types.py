@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # only named here: the renderer and the store work without torch
+    import numpy.typing as npt
     import torch
     from PIL import Image
+
+    from .text import Tokenizer
 
 OnStep = Callable[[int, int], None]
 """Called with (done, total); may raise to cancel, and nothing catches that."""
@@ -265,9 +268,8 @@ class Hits:
         rows: One ranked list a query.
         queries: The queries they answer, in the same order.
         fingerprint: The encoder's.
-        gallery: Name of the gallery.
-        revision: The gallery's revision that was searched.
-        notes: What the user should know of the search.
+        gallery, revision: Name of the gallery, and its revision that was searched.
+        notes, exact: What the user should know, and whether no better item can be missing.
     """
 
     rows: tuple[tuple[Hit, ...], ...]
@@ -276,3 +278,123 @@ class Hits:
     gallery: str
     revision: int
     notes: tuple[str, ...] = ()
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One value of a garment, and how sure it is, in 0..1 (1 where the source gives no measure)."""
+
+    value: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class ColourShare:
+    """One of `COLOURS` and its share of the garment's pixels, in 0..1."""
+
+    name: str
+    share: float
+
+
+@dataclass(frozen=True)
+class GarmentAttributes:
+    """What is known of a garment; None and () where it is unknown.
+
+    Attributes:
+        colours: The main one first.
+        details: Words such as "hood" or "buttons".
+    """
+
+    category: Attribute | None = None
+    pattern: Attribute | None = None
+    material: Attribute | None = None
+    sleeve: Attribute | None = None
+    neckline: Attribute | None = None
+    length: Attribute | None = None
+    fit: Attribute | None = None
+    colours: tuple[ColourShare, ...] = ()
+    details: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form that commands and JSONL write: unknown is null, numbers have three decimals."""
+        one: dict[str, Any] = {}
+        for name in ATTRIBUTES:
+            found: Attribute | None = getattr(self, name)
+            of = None if found is None else (found.value, round(found.confidence, 3))
+            one[name] = None if of is None else {"value": of[0], "confidence": of[1]}
+        colours = [{"name": c.name, "share": round(c.share, 3)} for c in self.colours]
+        category = one.pop("category")
+        return {"category": category, "colours": colours, **one, "details": list(self.details)}
+
+
+ATTRIBUTES = ("category", "pattern", "material", "sleeve", "neckline", "length", "fit")
+"""Fields of `GarmentAttributes` that hold one `Attribute`."""
+
+GarmentMasker = Callable[["Image.Image"], "npt.NDArray[Any] | None"]
+"""An upright RGB picture to the garment's pixels, (H, W) bool, or None where it finds none."""
+
+
+@runtime_checkable
+class Captioner(Protocol):
+    """What writes captions: a Q-Former's head, an LLM behind it, or a vision-language model."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of its weights and settings: the same one writes the same captions."""
+        ...
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """Of "caption" and "attributes" (whether `describe` works)."""
+        ...
+
+    def caption(
+        self, images: Sequence[Image.Image], *, on_step: OnStep | None = None, seed: int = 0
+    ) -> tuple[str, ...]:
+        """One caption an upright RGB picture, whatever the others of the call; `on_step` comes
+        after a token or an image, `seed` is what sampling draws from.
+        """
+        ...
+
+    def describe(
+        self,
+        images: Sequence[Image.Image],
+        *,
+        masks: Sequence[npt.NDArray[Any] | None] | None = None,
+        on_step: OnStep | None = None,
+    ) -> tuple[GarmentAttributes, ...]:
+        """Attributes of each picture, where it has that ability; its garment is `masks`' pixels
+        (H, W; 1 = garment), or what it finds itself.
+        """
+        ...
+
+
+class CaptionState(Protocol):
+    """Where B captions stand; what came before is kept, so that a token costs one small step."""
+
+    def advance(self, ids: torch.Tensor) -> tuple[torch.Tensor, CaptionState]:
+        """The last ids (B,) to the next logits (B, vocabulary) on the CPU, and the state after."""
+        ...
+
+    def select(self, rows: torch.Tensor) -> CaptionState:
+        """The state of other rows: (N,) indices into the batch, with repeats."""
+        ...
+
+
+class CaptionDecoder(FashionEncoder, Protocol):
+    """What a Q-Former captioner needs: an encoder with an LM head."""
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """Measured defaults that ship with the weights; "caption" holds decoding settings."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    def begin_caption(self, vision: torch.Tensor) -> CaptionState:
+        """Read images for captions, (B, P, W) of `encode_pixels`."""
+        ...

@@ -45,9 +45,17 @@ COMMANDS: dict[str, Command] = {
     "test": Command("run_tests", "check the code and run the tests", ("run", "test"), True),
     "index": Command("index", "put a folder of pictures into a gallery"),
     "search": Command("search", "search a gallery by text, by picture, or both"),
+    "caption": Command("caption", "say what pictures show, beside them or in a gallery"),
+    "gallery": Command("gallery", "check, repair, clean, count, move or connect a gallery"),
+    "mask": Command("mask", "mark what a try-on model shall paint anew on a photo"),
+    "sketch": Command("sketch", "draw garments as lines, or clean drawn sketches"),
+    "cutout": Command("cutout", "cut garments out of their photos"),
     "train": Command("train", "train an encoder on your own pictures", ("run", "train")),
-    "bench": Command("bench", "measure an encoder on labelled pictures"),
+    "bench": Command("bench", "measure how well and how fast things work", ("run", "test")),
     "parity": Command("parity", "compare the networks with reference vectors"),
+    "convert-mediapipe": Command(
+        "convert_mediapipe", "make the person networks anew from MediaPipe's files", hidden=True
+    ),
     "lock": Command("lock", "make requirements.lock anew", (), hidden=True),
     "workflows": Command("workflows", "make the templates anew from their API twins", hidden=True),
 }

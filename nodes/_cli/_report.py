@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -30,16 +30,30 @@ class Search:
         text: What was asked for in words, "" for a picture alone.
         picture: What was searched with, (H, W, 3), or None.
         hits: What was found.
+        captions: What the captioner said of pictures, by path.
     """
 
     kind: str
     text: str
     picture: torch.Tensor | None
     hits: Sequence[Hit]
+    captions: Mapping[Path, str] = field(default_factory=dict[Path, str])
+
+    def words(self, hit: Hit) -> str:
+        """What stands under a hit: its caption, else its file's name."""
+        return self.captions.get(hit.path) or str(hit.columns.get("caption") or hit.file)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without the picture."""
-        found = [{"rank": h.rank, "file": h.file, "score": h.score} for h in self.hits]
+        found = [
+            {
+                "rank": hit.rank,
+                "file": hit.file,
+                "score": hit.score,
+                "caption": self.captions.get(hit.path),
+            }
+            for hit in self.hits
+        ]
         return {"kind": self.kind, "text": self.text, "hits": found}
 
 
@@ -97,8 +111,8 @@ def _section(number: int, search: Search, pictures: Path) -> str:
             file = _save(open_image(hit.path, min_side=_SIDE), name)
         except ImageError:
             file = ""
-        words = str(hit.columns.get("caption") or hit.file)
-        cards += _card(file, f"{hit.rank} · {hit.score:.3f}", html.escape(words), "")
+        said = html.escape(search.words(hit))
+        cards += _card(file, f"{hit.rank} · {hit.score:.3f}", said, "")
     titles = {
         "text": f"In words: “{html.escape(search.text)}”",
         "picture": "By a picture",
@@ -138,6 +152,8 @@ $sections
 <h2>Go on</h2>
 <p>Search this gallery yourself:
 <code>python run.py search --gallery "$gallery" --text "striped t-shirt"</code></p>
+<p>The words under the pictures are the captioner's. Caption a folder of yours:
+<code>python run.py caption --images FOLDER --write txt</code></p>
 <p>Your own pictures: <code>python run.py demo --images FOLDER</code>. In ComfyUI, open the
 templates of this pack.</p>
 </html>

@@ -1,8 +1,8 @@
 """Search a wardrobe in three ways and show what was found: the main job, with nothing to prepare.
 
 Runs the pack's own workflows (01 index, 02 text search, 03 composed search) on the weights that
-ship with it, and writes DIR/report.html with its pictures. Without --images the wardrobe is drawn
-by the pack itself.
+ship with it, captions what was found, and writes DIR/report.html with its pictures. Without
+--images the wardrobe is drawn by the pack itself.
 
   run.py demo
   run.py demo --images ~/photos/clothes --out my-demo
@@ -11,13 +11,17 @@ by the pack itself.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from .._host import Folders, Host
     from ._report import Search
 
@@ -51,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     demo = _Demo(args.pack, out, args.images)
     indexed = demo.index()
-    searches = demo.search()
+    searches = demo.captioned(demo.search())
     report = write_report(out, indexed, searches, own=args.images is not None)
     seconds = round(time.monotonic() - started, 1)
     if args.json:
@@ -131,6 +135,33 @@ class _Demo:
             (picture,) = result.value("4")
             found.append(Search(kind, text, picture, result.value("6").rows[0]))
         return found
+
+    def captioned(self, searches: list[Search]) -> list[Search]:
+        """The searches with captions of what they found; a picture that fails has none."""
+        from ...unifashion_core.caption.stream import Said, decoding_size, say
+        from ...unifashion_core.errors import ImageError
+        from ...unifashion_core.imaging import open_image
+        from ._embedded import read_workflow
+        from ._progress import ProgressLine
+
+        graph = read_workflow(self.pack, "04_caption_a_folder")
+        load = {key: node for key, node in graph.items() if "LoadCaptioner" in node["class_type"]}
+        (key,) = load
+        show = {"class_type": "PreviewAny", "inputs": {"source": [key, 1]}}
+        value = self._run({**load, "show": show}).value(key)
+        pictures: dict[Path, Image.Image] = {}
+        for path in dict.fromkeys(hit.path for search in searches for hit in search.hits):
+            with contextlib.suppress(ImageError):  # the report says that it is not readable
+                pictures[path] = open_image(path, min_side=decoding_size(value.captioner))
+        with self.host.active():
+            captioner = value.ready()
+        said = say(captioner, list(pictures.values()), on_step=ProgressLine("Caption"))
+        captions = {
+            path: found.caption
+            for path, found in zip(pictures, said, strict=True)
+            if isinstance(found, Said)
+        }
+        return [replace(search, captions=captions) for search in searches]
 
     def _composed(self, start: dict[str, Any], text: str) -> dict[str, Any]:
         graph = self._graph("03_search_by_picture_and_text")

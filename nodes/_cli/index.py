@@ -39,12 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prune", action="store_true", help="remove pictures whose file is gone from the gallery"
     )
+    parser.add_argument(
+        "--reembed",
+        action="store_true",
+        help="if the gallery is of another encoder, encode everything again with this one",
+    )
     add_encoder_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Index; 0 when the run ended, also with pictures that failed."""
     from ...unifashion_core.retrieval.index import index_folder
+    from ...unifashion_core.retrieval.reembed import reembed
     from ...unifashion_core.retrieval.source import read_source
     from ...unifashion_core.retrieval.store import gallery_for
     from ...unifashion_core.retrieval.writer import open_writer
@@ -54,7 +60,11 @@ def run(args: argparse.Namespace) -> int:
 
     source = read_source(args.images, args.metadata)  # refuses bad input before anything is made
     encoder = load_chosen_encoder(args)
-    with open_writer(gallery_for(args.gallery.absolute(), encoder)) as writer:
+    path = args.gallery.absolute()
+    if args.reembed and path.is_dir():
+        for failure in reembed(path, encoder, on_step=ProgressLine("encoding again"))[1]:
+            print(f"taken out: {failure.reason}", file=sys.stderr)
+    with open_writer(gallery_for(path, encoder)) as writer:
         report = index_folder(
             writer,
             source,

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 _MOST_WORKERS = 8
-_QUICK = "not slow and not browser and not gpu and not comfy"
+_QUICK = "not slow and not long and not browser and not gpu and not comfy"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@
   run.py search --gallery summer --image shirt.jpg
   run.py search --gallery summer --image shirt.jpg --text "in red, with long sleeves"
   run.py search --gallery summer --text "a dress" --not-text floral --where "colours!=red"
+  run.py search --gallery summer --like a.jpg b.jpg --unlike c.jpg --offset 10
   run.py search --gallery summer --queries queries.jsonl
 
 A line of a queries file is {"id", "text"?, "image"?, "not_text"?, "where"?}; a relative image lies
@@ -21,21 +22,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._encoder import add_encoder_arguments
+from ._galleries import add_gallery_arguments, gallery_path, typed_paths
 
 if TYPE_CHECKING:
     from ...unifashion_core.encoder.dual import DualEncoder
     from ...unifashion_core.encoder.encoder import MultimodalEncoder
+    from ...unifashion_core.retrieval.server import ServerGallery
     from ...unifashion_core.retrieval.store import Gallery
-    from ...unifashion_core.types import Hit, Hits
+    from ...unifashion_core.types import Embedding, Hit, Hits
 
 _LINE_KEYS = {"id", "text", "image", "not_text", "where"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
-    parser.add_argument(
-        "--gallery", type=Path, required=True, metavar="DIR", help="a gallery that `index` made"
-    )
+    add_gallery_arguments(parser)
     parser.add_argument("--text", help="what to look for, or what to change in the picture")
     parser.add_argument("--image", type=Path, metavar="FILE", help="a picture to start from")
     parser.add_argument("--not-text", metavar="TEXT", help="what must not be in it")
@@ -44,6 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="FILTER",
         help='only pictures whose columns fit, such as "category=dress"; several must all hold',
+    )
+    parser.add_argument(
+        "--like", nargs="+", metavar="P", help="pictures of the gallery that are wanted more of"
+    )
+    parser.add_argument(
+        "--unlike", nargs="+", metavar="P", help="pictures of the gallery that are wanted less of"
+    )
+    parser.add_argument(
+        "--offset", type=int, default=0, metavar="N", help="skip the best N hits: the next page"
     )
     parser.add_argument("--top-k", type=int, default=10, metavar="K", help="hits (default: 10)")
     parser.add_argument(
@@ -74,15 +84,15 @@ class _Request:
 
 def run(args: argparse.Namespace) -> int:
     """Search; 0 when the search ended."""
-    from ...unifashion_core.retrieval.store import open_gallery
+    from ...unifashion_core.retrieval.connections import open_any
     from ._encoder import load_chosen_encoder
 
-    single = args.text is not None or args.image is not None
+    single = not (args.text is args.image is args.like is None)
     if single == (args.queries is not None):
-        args.parser.error("give --text, --image or both, or --queries alone")
-    if args.top_k < 1 or args.rerank < 0:
-        args.parser.error("--top-k takes 1 or more, --rerank 0 or more")
-    gallery = open_gallery(args.gallery.absolute())
+        args.parser.error("give --text, --image or both, or --like, or --queries alone")
+    if args.top_k < 1 or min(args.rerank, args.offset) < 0:
+        args.parser.error("--top-k takes 1 or more, --rerank and --offset 0 or more")
+    gallery = open_any(gallery_path(args))
     lines = _read_lines(args.queries) if args.queries is not None else []
     encoder = load_chosen_encoder(args)
     gallery.require_encoder(encoder.fingerprint)
@@ -102,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 def _search(
     request: _Request,
     args: argparse.Namespace,
-    gallery: Gallery,
+    gallery: Gallery | ServerGallery,
     encoder: MultimodalEncoder | DualEncoder,
 ) -> Hits:
     from ...unifashion_core.errors import InputError
@@ -123,20 +133,36 @@ def _search(
             query = picture_and_text_query(encoder, query, [request.text])
     elif request.text is not None:
         query = text_query(encoder, [request.text])
+    elif args.like:
+        query = None
     else:
         raise InputError("Query: neither text nor image. Give one of them, or both.")
+    if args.like or args.unlike:
+        query = _marked(gallery, args, query)
+    assert query is not None
     if request.not_text is not None:
         query = exclude(query, text_query(encoder, [request.not_text]))
     hits = search(
         gallery,
         query,
-        top_k=max(args.top_k, args.rerank),
+        top_k=max(args.offset + args.top_k, args.rerank),
         where=request.where,
         caption_weight=args.caption_weight,
     )
     if args.rerank:
         hits = rerank(hits, encoder, args.rerank)
-    return replace(hits, rows=tuple(row[: args.top_k] for row in hits.rows))
+    page = slice(args.offset, args.offset + args.top_k)
+    return replace(hits, rows=tuple(row[page] for row in hits.rows))
+
+
+def _marked(
+    gallery: Gallery | ServerGallery, args: argparse.Namespace, base: Embedding | None
+) -> Embedding:
+    """The query with the pictures that are marked as liked and not."""
+    from ...unifashion_core.retrieval.marked import find_items, marked_query
+
+    like, unlike = (find_items(gallery, typed_paths(paths)) for paths in (args.like, args.unlike))
+    return marked_query(gallery, like, unlike, base=base)
 
 
 def _hits_json(hits: Hits) -> dict[str, Any]:
@@ -147,6 +173,7 @@ def _hits_json(hits: Hits) -> dict[str, Any]:
         "unknown_words": list(query.unknown_words),
         "notes": [*query.notes, *hits.notes],
         "revision": hits.revision,
+        "exact": hits.exact,
     }
 
 
@@ -177,7 +204,7 @@ def _read_lines(path: Path) -> list[str]:
 def _answers(
     lines: list[str],
     args: argparse.Namespace,
-    gallery: Gallery,
+    gallery: Gallery | ServerGallery,
     encoder: MultimodalEncoder | DualEncoder,
 ) -> Iterator[dict[str, Any]]:
     from ...unifashion_core.errors import UniFashionError
@@ -190,7 +217,7 @@ def _answers(
             request = _line_request(values, number, args)
             yield {"id": name, **_hits_json(_search(request, args, gallery, encoder))}
         except UniFashionError as e:
-            yield {"id": name, "error": str(e)}
+            yield {"id": name, "error": str(e), "revision": gallery.revision}
 
 
 def _line_values(line: str, number: int) -> dict[str, Any]:

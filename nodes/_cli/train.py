@@ -3,7 +3,12 @@
   train phase1 --data FOLDER --out FOLDER    pictures and captions: FOLDER/phase1.jsonl
   train phase2 --data FOLDER --out FOLDER --start OUT1/encoder
                                              edits of pictures: FOLDER/phase2.jsonl
+  train caption --data FOLDER --out FOLDER --llm FOLDER [--start ENCODER]
+                                             a language model that writes captions: phase1.jsonl
   train data --photos FOLDER --out FOLDER    make the pocket encoder's own training folder
+  train colours --photos FOLDER --out FOLDER make colours.safetensors, which names colours by pixels
+  train calibrate --photos FOLDER --out ENCODER
+                                             measure how sure an encoder is, into its config.json
 
 phase1.jsonl, one line a picture: {"image", "caption" or "captions": [...], "attributes"?: {...}}.
 phase2.jsonl, one line an edit: {"reference", "target", "text", "target_caption"?,
@@ -11,7 +16,8 @@ phase2.jsonl, one line an edit: {"reference", "target", "text", "target_caption"
 "colours": ["red"]}, every picture that a caption is true of counts as its own.
 
 A run that was stopped goes on from its last checkpoint when the same command is given again. The
-finished encoder is OUT/encoder.
+finished encoder is OUT/encoder, the finished captioner OUT/captioner: put it into
+models/unifashion_captioners with the language model's folder beside it.
 """
 
 from __future__ import annotations
@@ -25,22 +31,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ...unifashion_core.encoder.encoder import MultimodalEncoder
     from ...unifashion_core.training.config import TrainConfig
     from ...unifashion_core.training.trainer import Progress
 
 
+_STAGES = ("phase1", "phase2", "caption", "data", "colours", "calibrate")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
-    parser.add_argument("stage", choices=("phase1", "phase2", "data"), help="what to do")
+    parser.add_argument("stage", choices=_STAGES, help="what to do")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to fill")
     parser.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="phase1, phase2: folder with the JSONL files"
+        "--data", type=Path, metavar="FOLDER", help="all but data: folder with the JSONL files"
     )
     parser.add_argument(
         "--photos",
         type=Path,
         metavar="FOLDER",
-        help="data: the unpacked clothing-dataset-small (CC0); its hashes are checked",
+        help="data, colours, calibrate: the unpacked clothing-dataset-small (CC0); its hashes are "
+        "checked",
     )
     parser.add_argument(
         "--config",
@@ -50,7 +61,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "unifashion_core/pocket/encoder/train.json)",
     )
     parser.add_argument(
-        "--start", type=Path, metavar="PATH", help="encoder to start from (default: fresh weights)"
+        "--start",
+        type=Path,
+        metavar="PATH",
+        help="encoder to start from (default: fresh weights); caption: the encoder that is read "
+        "(default: the pocket encoder)",
+    )
+    parser.add_argument(
+        "--llm",
+        type=Path,
+        metavar="FOLDER",
+        help="caption: a causal language model that transformers reads, with its tokenizer",
     )
     parser.add_argument(
         "--tower",
@@ -80,9 +101,11 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     if args.stage == "data":
         return _make_data(args)
+    if args.stage in ("colours", "calibrate"):
+        return _measure_photos(args)
     if args.data is None:
         args.parser.error(f"{args.stage} needs --data FOLDER")
-    return _train(args)
+    return _train_caption(args) if args.stage == "caption" else _train(args)
 
 
 def _make_data(args: argparse.Namespace) -> int:
@@ -98,6 +121,58 @@ def _make_data(args: argparse.Namespace) -> int:
     line.end()
     print(json.dumps(report) if args.json else _lines(report))
     return 0
+
+
+def _measure_photos(args: argparse.Namespace) -> int:
+    """The stages that read the training photos' labels by eye."""
+    from ...unifashion_core.pocket.photos import check_folder, read_photos
+
+    folder: Path | None = args.photos
+    if folder is None:
+        args.parser.error(f"{args.stage} needs --photos FOLDER")
+        return 2
+    photos = [p for p in read_photos() if not p.held_out and p.colours and p.labelled_by == "eye"]
+    check_folder(folder, photos)
+    line = _Line("pictures")
+    if args.stage == "colours":
+        from ...unifashion_core.caption.colours import COLOUR_WEIGHTS
+        from ...unifashion_core.training.colours import sample_photos, save_namer, train_namer
+
+        samples = sample_photos(folder, photos, on_step=line.counted)
+        args.out.mkdir(parents=True, exist_ok=True)
+        save_namer(train_namer(photos, samples, args.seed or 0), args.out / COLOUR_WEIGHTS.name)
+        report = {"file": str(args.out / COLOUR_WEIGHTS.name), "photos": len(photos)}
+    else:
+        from ...unifashion_core.training.calibrate import calibrate, write_card
+
+        report = calibrate(
+            _load_encoder(args), folder, photos, seed=args.seed or 0, on_step=line.counted
+        )
+        write_card(args.out, report)
+    line.end()
+    print(json.dumps(report) if args.json else _lines(report))
+    return 0
+
+
+def _load_encoder(args: argparse.Namespace) -> MultimodalEncoder:
+    from ...unifashion_core.attention import choose_attention
+    from ...unifashion_core.encoder.checkpoint import load_encoder
+    from ...unifashion_core.encoder.encoder import MultimodalEncoder
+    from ...unifashion_core.errors import AbilityError
+    from ...unifashion_core.pocket import BERT_VOCABULARY
+
+    encoder = load_encoder(
+        args.out,
+        tower=_tower_of(args, args.out),
+        attention=choose_attention(args.attention),
+        bert_vocabulary=BERT_VOCABULARY,
+    )
+    if not isinstance(encoder, MultimodalEncoder):
+        raise AbilityError(
+            f"calibrate {args.out}: a single-vector model has no attributes. Give a multimodal "
+            "encoder."
+        )
+    return encoder
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -124,6 +199,46 @@ def _train(args: argparse.Namespace) -> int:
     report = {"encoder": str(folder), "seconds": round(time.monotonic() - started, 1)}
     print(json.dumps(report) if args.json else _lines(report))
     return 0
+
+
+def _train_caption(args: argparse.Namespace) -> int:
+    from ...unifashion_core.attention import choose_attention
+    from ...unifashion_core.pocket import BERT_VOCABULARY, ENCODER
+    from ...unifashion_core.training.caption import CaptionPaths, run_caption
+    from ...unifashion_core.training.caption_config import read_caption_config
+
+    llm: Path | None = args.llm
+    if llm is None:
+        args.parser.error("caption needs --llm FOLDER")
+        return 2
+    config = read_caption_config(args.config)
+    changes = {k: getattr(args, k) for k in ("steps", "seed") if getattr(args, k) is not None}
+    encoder = args.start or ENCODER
+    paths = CaptionPaths(
+        args.data, args.out, encoder, llm, _tower_of(args, encoder), BERT_VOCABULARY
+    )
+    line = _Line("pictures")
+    started = time.monotonic()
+    folder = run_caption(
+        paths,
+        replace(config, **changes),
+        choose_attention(args.attention),
+        on_progress=line.progress,
+    )
+    line.end()
+    report = {"captioner": str(folder), "seconds": round(time.monotonic() - started, 1)}
+    print(json.dumps(report) if args.json else _lines(report))
+    return 0
+
+
+def _tower_of(args: argparse.Namespace, encoder: Path) -> Path | None:
+    """--tower, else the Lite0 that ships where the encoder's config names one."""
+    from ...unifashion_core.pocket import EFFICIENTNET_LITE0
+    from ...unifashion_core.weights import read_config
+
+    config = (read_config(encoder) if encoder.is_dir() else None) or {}
+    ships = config.get("tower", {}).get("kind") == "efficientnet_lite0"
+    return args.tower or (EFFICIENTNET_LITE0 if ships else None)
 
 
 def _tower(args: argparse.Namespace, config: TrainConfig) -> Path | None:

@@ -1,6 +1,7 @@
 """Make the templates of workflows/ from their API twins in workflows/api and their notes.
 
-Each NAME.json gets its nodes laid out from left to right, with a note node of notes/NAME.md. With
+Each NAME.json gets its nodes laid out from left to right, with a note node of notes/NAME.md. A twin
+that lacks a widget which its node has now gets it, with the default that the page would send. With
 --thumbnails the graphs are run, and the last picture that each shows becomes NAME.jpg.
 """
 
@@ -39,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
         host = make_host(Path(base))
         info = host.object_info()
         for twin in sorted((folder / "api").glob("*.json")):
-            prompt = json.loads(twin.read_text("utf-8"))
+            prompt = completed(json.loads(twin.read_text("utf-8")), info)
+            twin.write_text(json.dumps(prompt, indent=1, ensure_ascii=False) + "\n", "utf-8")
             note = (folder / "notes" / f"{twin.stem}.md").read_text("utf-8")
             graph = to_template(prompt, info, note)
             text = json.dumps(graph, indent=1, ensure_ascii=False) + "\n"
@@ -48,6 +50,23 @@ def run(args: argparse.Namespace) -> int:
                 _thumbnail(host.run(prompt), host.folders.temp, folder / f"{twin.stem}.jpg")
             print(folder / twin.name)
     return 0
+
+
+def completed(prompt: Graph, info: Graph) -> Graph:
+    """A graph in API format with every widget of its nodes, as the page sends it.
+
+    Args:
+        prompt: Nodes by id, as `/prompt` takes them.
+        info: `/object_info` of the nodes.
+    """
+    whole: Graph = {}
+    for node_id, node in prompt.items():
+        inputs = dict(node["inputs"])
+        for name, entry in declared_inputs(info[node["class_type"]]):
+            if is_widget(entry) and name not in inputs:
+                inputs[name] = _options(entry).get("default", "")
+        whole[node_id] = {**node, "inputs": inputs}
+    return whole
 
 
 def to_template(prompt: Graph, info: Graph, note: str) -> Graph:

@@ -9,7 +9,7 @@ import { createRequire } from 'node:module';
 
 const [base, outFile, shots, ...workflows] = process.argv.slice(2);
 const { chromium } = createRequire(path.join(process.env.PLAYWRIGHT, 'x.js'))('playwright-core');
-const TIMEOUT = 120000;
+const TIMEOUT = 300000;
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM,

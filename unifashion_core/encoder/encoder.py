@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import AbilityError, CheckpointError, InputError, ShapeError
 from ..text import TokenBatch, Tokenizer, prepare_texts
-from ..types import ImageFeatures, TextFeatures
+from ..types import CaptionState, ImageFeatures, TextFeatures
 from .config import EncoderConfig
 from .model import DecodeState, UniFashionEncoderModel
 from .preprocess import preprocess
@@ -23,7 +23,7 @@ _GROUP_NAMES = {"itm": "itm_head", "lm": "Qformer.cls", "prompt": "prompt_tokens
 
 @dataclass(frozen=True)
 class MultimodalEncoder:
-    """A loaded encoder: satisfies `ImageEncoder`, `TextEncoder` and `PairScorer`.
+    """A loaded encoder: a `FashionEncoder`, a `Composer`, and with an LM head a `CaptionDecoder`.
 
     It computes where its weights are and in their dtype; results are float32 on the CPU. Batches
     run as they come: chunking is the caller's.
@@ -58,6 +58,11 @@ class MultimodalEncoder:
     def config(self) -> EncoderConfig:
         """What it computes."""
         return self.model.config
+
+    @property
+    def query_tokens(self) -> Tensor:
+        """The Q-Former's learned queries, (1, Q, hidden); they tell one Q-Former from another."""
+        return self.model.query_tokens
 
     @property
     def tokens_per_image(self) -> int:
@@ -205,6 +210,10 @@ class MultimodalEncoder:
         logits, state = self.model.decode_step(ids.to(self._place.device), state)
         return _out(logits), state
 
+    def begin_caption(self, vision: Tensor) -> CaptionState:
+        """As `begin_decode`, in the form that a captioner decodes with."""
+        return _Caption(self, self.begin_decode(vision))
+
     @property
     def _place(self) -> Tensor:
         """A weight: what comes in follows its device."""
@@ -242,6 +251,22 @@ class MultimodalEncoder:
         queries = states[:, : self.config.qformer.num_query_tokens]
         vectors = self.model.project_composed(states)
         return TextFeatures(_out(vectors), batch.truncated, batch.unknown_words, _out(queries))
+
+
+@dataclass(frozen=True)
+class _Caption:
+    """A `CaptionState` of this encoder."""
+
+    encoder: MultimodalEncoder
+    state: DecodeState
+
+    def advance(self, ids: Tensor) -> tuple[Tensor, CaptionState]:
+        logits, state = self.encoder.decode_step(ids, self.state)
+        return logits, _Caption(self.encoder, state)
+
+    def select(self, rows: Tensor) -> CaptionState:
+        place = self.state.cache[0][0].device
+        return _Caption(self.encoder, self.state.select(rows.to(place)))
 
 
 def _out(values: Tensor) -> Tensor:

@@ -60,7 +60,11 @@ def caption_quality(
         vision: Tower tokens of the photos, (N, P, W).
         photos: The N photos.
     """
-    captions = greedy_captions(encoder, vision)
+    return caption_figures(greedy_captions(encoder, vision), photos)
+
+
+def caption_figures(captions: Sequence[str], photos: Sequence[Photo]) -> dict[str, Any]:
+    """The figures of captions, one a photo."""
     coloured = [(c, p) for c, p in zip(captions, photos, strict=True) if p.colours]
     category = [caption_class(c) == p.label for c, p in zip(captions, photos, strict=True)]
     main = [first_colour(c) == p.colours[0] for c, p in coloured]

@@ -169,7 +169,7 @@ def image_precision(gallery: Features) -> dict[str, Any]:
     relevant = labels[:, None] == labels[None, :]
     relevant.fill_diagonal_(False)
     counted = relevant.sum(dim=1) >= LEAST_RELEVANT
-    found = _precision(scores[counted], relevant[counted])
+    found = precision_at_10(scores[counted], relevant[counted])
     return {"value": float(found.mean()), "n": int(counted.sum())}
 
 
@@ -294,7 +294,7 @@ def _compare_composed(
     for name, scores in found.items():
         scores = scores.clone()
         scores[torch.arange(len(rows)), rows] = -9.0
-        report[name] = float(_precision(scores, relevant).mean())
+        report[name] = float(precision_at_10(scores, relevant).mean())
     best = max(report["text_only"], report["image_only"], report["plain_sum"])
     report["times_best_baseline"] = report["value"] / best if best else None
     report["n"] = len(rows)
@@ -306,12 +306,12 @@ def _numbers(values: Tensor) -> list[int]:
 
 
 def _mean_precision(scores: Tensor, relevant: Tensor, names: Mapping[str, str]) -> dict[str, Any]:
-    found = _precision(scores, relevant)
+    found = precision_at_10(scores, relevant)
     by_query = {k: round(float(v), 4) for k, v in zip(names, found, strict=True)}
     return {"value": float(found.mean()), "n": len(found), "by_query": by_query}
 
 
-def _precision(scores: Tensor, relevant: Tensor) -> Tensor:
+def precision_at_10(scores: Tensor, relevant: Tensor) -> Tensor:
     """P@10 of each row."""
     top = scores.topk(_TOP, dim=1).indices
     return relevant.gather(1, top).float().mean(dim=1)

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +19,11 @@ import torch
 
 from ..errors import GalleryError, InputError, UniFashionError
 from ..imaging import decode_image, read_file
-from ..types import ImageEncoder, OnStep, TextEncoder, TextFeatures
+from ..types import ImageEncoder, OnStep, TextEncoder
+from .caption_vectors import encode_texts
 from .columns import CAPTION, Columns, to_json
 from .items import StoredItem
-from .source import Failure, ImageFile, Source, read_source
+from .source import Failure, ImageFile, Source, is_gone, read_source
 from .writer import GalleryWriter
 
 COMMIT_ITEMS = 64
@@ -41,6 +42,8 @@ class IndexReport:
         failed: What couldn't be used; an item indexed earlier stays as it was.
         total: Live items of the whole gallery after the run.
         notes: What the user should know besides.
+        moved: Items whose file was gone and whose content was found under a new path.
+        revision: The gallery's, after the run.
     """
 
     added: int
@@ -50,6 +53,8 @@ class IndexReport:
     failed: tuple[Failure, ...]
     total: int
     notes: tuple[str, ...] = ()
+    moved: int = 0
+    revision: int = 0
 
 
 def index_folder(
@@ -67,9 +72,10 @@ def index_folder(
     """Bring a gallery up to date with a folder.
 
     A file counts as unchanged by its size and time, else by its content. Equal content is encoded
-    once. What an exception (also one from `on_step`) ends is committed as far as it was encoded.
-    Without `metadata`, stored metadata stays; with it, a file that has a line takes that line's
-    columns and every other keeps its own.
+    once. An item whose file is gone and whose content appears under a new path is moved: it keeps
+    its id and its metadata. What an exception (also one from `on_step`) ends is committed as far as
+    it was encoded. Without `metadata`, stored metadata stays; with it, a file that has a line takes
+    that line's columns and every other keeps its own.
 
     Args:
         writer: Of the gallery.
@@ -132,6 +138,7 @@ class _Change:
     pixels: torch.Tensor | None = None
     caption: str | None = None
     failure: str | None = None
+    moved: bool = False
 
 
 @dataclass
@@ -143,9 +150,10 @@ class _Run:
     on_step: OnStep
     batch_size: int
     counts: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("added", "updated", "skipped"), 0)
+        default_factory=lambda: dict.fromkeys(("added", "updated", "skipped", "moved"), 0)
     )
     failures: list[Failure] = field(default_factory=list[Failure])
+    moved: set[int] = field(default_factory=set[int])
     missing: int = 0
     cut_captions: int = 0
     done: int = 0
@@ -222,6 +230,7 @@ class _Run:
             if change.failure is not None:
                 self.failures.append(Failure(change.found.path, change.failure))
         usable = [change for change in batch if change.failure is None]
+        self._find_moved(usable)
         self._encode(usable)
         caption_rows = self._encode_captions(usable)
         counts = dict(self.counts)
@@ -232,6 +241,19 @@ class _Run:
         self.done += len(batch)
         self._commit_sometimes(len(batch))
         self.on_step(self.done, len(self.source.files))
+
+    def _find_moved(self, changes: list[_Change]) -> None:
+        """Give each new path the item that lay elsewhere and is gone from there, if any."""
+        for change in changes:
+            if change.stored is not None or change.content not in self.rows:
+                continue
+            for item in self.writer.items_with(change.content):
+                if item.item_id not in self.moved and is_gone(item.path):
+                    self.moved.add(item.item_id)
+                    if self.stored.get(item.file) == item:
+                        del self.stored[item.file]
+                    change.stored, change.moved = item, True
+                    break
 
     def _commit_sometimes(self, more: int) -> None:
         self.uncommitted += more
@@ -268,7 +290,7 @@ class _Run:
         rows: dict[str, int] = {}
         reasons: dict[str, str] = {}
         if texts and self.text_encoder is not None:
-            for part, features in _encode_texts(self.text_encoder, texts, reasons):
+            for part, features in encode_texts(self.text_encoder, texts, reasons):
                 self.cut_captions += sum(features.truncated)
                 numbers = self.writer.append("captions", features.vectors.numpy())
                 rows.update(zip(part, numbers.tolist(), strict=True))
@@ -299,6 +321,8 @@ class _Run:
     def _write(self, change: _Change, caption_rows: dict[str, int]) -> str:
         """Write one change; tells how it counts."""
         found, stored, content = change.found, change.stored, change.content
+        if change.moved and stored is not None:
+            self.writer.move(stored.item_id, self.root, found.file)
         if content is not None and change.token_row is not None:
             item_id = self.writer.put_image(
                 self.root,
@@ -324,13 +348,15 @@ class _Run:
             updated = True
         elif before.get(CAPTION) != after.get(CAPTION):
             self.writer.put_caption(item_id, None)  # the old vector is of another text
+        if change.moved:
+            return "moved"
         return "added" if stored is None else "updated" if updated else "skipped"
 
     def settle_missing(self, prune: bool) -> None:
         """Count the items of this folder whose file is gone; flag them, or remove them."""
         listed = {found.file for found in self.source.files}
         gone = [
-            item for file, item in self.stored.items() if file not in listed and _is_gone(item.path)
+            item for file, item in self.stored.items() if file not in listed and is_gone(item.path)
         ]
         self.missing = len(gone)
         if prune:
@@ -351,6 +377,8 @@ class _Run:
             failed=tuple(self.failures),
             total=self.writer.count,
             notes=tuple(notes),
+            moved=self.counts["moved"],
+            revision=self.writer.gallery.revision,
         )
 
 
@@ -361,35 +389,7 @@ def _is_unchanged(change: _Change) -> bool:
     return (found.size, found.mtime_ns) == (stored.size, stored.mtime_ns)
 
 
-def _is_gone(path: Path) -> bool:
-    """Whether the file isn't there; one that can't be looked at, or is hidden now, isn't gone."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
-
-
 def _columns_after(change: _Change) -> Columns:
     if change.columns is not None:
         return change.columns
     return change.stored.columns if change.stored is not None else {}
-
-
-def _encode_texts(
-    encoder: TextEncoder, texts: list[str], reasons: dict[str, str]
-) -> Iterator[tuple[list[str], TextFeatures]]:
-    """Encode texts together, or one by one where some can't be; `reasons` takes those."""
-    try:
-        features = encoder.encode_texts(texts)
-    except InputError as e:
-        if len(texts) == 1:
-            reasons[texts[0]] = str(e)
-            return
-    else:
-        yield texts, features
-        return
-    for text in texts:
-        yield from _encode_texts(encoder, [text], reasons)

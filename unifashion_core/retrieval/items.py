@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from .columns import Columns, from_json
-from .segments import Rows
+from .layout import Rows
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,13 @@ class ItemRows:
         ids: Item ids, ascending, (N,).
         token_rows: Row of each item's tokens, (N,).
         caption_rows: Row of its caption's vector, -1 without one, (N,).
+        derived: What a search worked out from them and the next one needs again, by name.
     """
 
     ids: Rows
     token_rows: Rows
     caption_rows: Rows
+    derived: dict[str, object] = field(default_factory=dict[str, object], compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)

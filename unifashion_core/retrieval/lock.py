@@ -1,10 +1,14 @@
-"""The writer's lock of a gallery: held by the operating system, so it ends with its process."""
+"""The locks of a gallery, held by the operating system, so that they end with their process: the
+one writer's, and the readers' mark, which keeps files that a compaction replaced."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -61,6 +65,54 @@ class WriterLock:
         trace: TracebackType | None,
     ) -> None:
         self.release()
+
+
+@contextmanager
+def reading(path: Path) -> Generator[None]:
+    """Say that a reader looks at the gallery; any number may.
+
+    Windows has no such lock in Python and needs none: it doesn't remove a file that is mapped.
+
+    Args:
+        path: The mark's file; made when absent. Where that can't be, nobody can write either.
+    """
+    handle = None
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            handle = _open_mark(path)
+            fcntl.flock(handle, fcntl.LOCK_SH)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _open_mark(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)
+
+
+@contextmanager
+def without_readers(path: Path) -> Generator[bool]:
+    """Whether no reader looks at the gallery now; while inside, a new one waits.
+
+    Args:
+        path: As in `reading`.
+    """
+    handle, alone = None, sys.platform == "win32"
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            handle = _open_mark(path)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = True
+    try:
+        yield alone
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def _lock(handle: int) -> None:

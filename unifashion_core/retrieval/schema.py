@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Generator
+import zlib
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,22 +13,42 @@ from ..errors import GalleryError
 
 DATABASE = "gallery.db"
 LOCK = "writer.lock"
+READERS = "readers.lock"
 APPLICATION_ID = 0x55464731  # "UFG1"
-FORMAT = 1
+FORMAT = 2
 
 # items.token_row and items.caption_row are row numbers over all segments of their kind; equal
 # content shares a token row. items.columns is the truth about an item's metadata, as JSON; `cells`
 # repeats it, a row for each value of a list, in the form that filters compare: folded text, and the
-# number if it is one.
-TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+# number if it is one. items.sum guards the other fields against a damaged file. `garbage` names
+# files that no segment uses any more and that go once no reader maps them.
+SEGMENTS = """
 CREATE TABLE segments (
     id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
-    file TEXT NOT NULL UNIQUE,
+    file TEXT NOT NULL,
     first_row INTEGER NOT NULL,
-    rows INTEGER NOT NULL
+    rows INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    rows_check INTEGER NOT NULL,
+    copy_check INTEGER NOT NULL,
+    UNIQUE (file, offset)
 );
+CREATE TABLE garbage (file TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+_SUM_OF = """item_sum((SELECT path FROM roots WHERE id = {0}root), {0}file, {0}size, {0}mtime_ns,
+    {0}content, {0}token_row, {0}caption_row, {0}missing, {0}columns)"""
+# An insert brings its sum along: that is quicker than a trigger.
+SUMS = f"""
+CREATE TRIGGER items_changed AFTER UPDATE OF
+    root, file, size, mtime_ns, content, token_row, caption_row, missing, columns ON items BEGIN
+    UPDATE items SET sum = {_SUM_OF.format("NEW.")} WHERE id = NEW.id;
+END;
+"""
+SUM_ALL = f"UPDATE items SET sum = {_SUM_OF.format('')}"
+TABLES = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+{SEGMENTS}
 CREATE TABLE roots (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
 CREATE TABLE items (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -39,7 +60,8 @@ CREATE TABLE items (
     token_row INTEGER NOT NULL,
     caption_row INTEGER,
     missing INTEGER NOT NULL DEFAULT 0,
-    columns TEXT NOT NULL DEFAULT '{}',
+    columns TEXT NOT NULL DEFAULT '{{}}',
+    sum INTEGER,
     UNIQUE (root, file)
 );
 CREATE INDEX items_by_content ON items (content);
@@ -52,7 +74,8 @@ CREATE TABLE cells (
 CREATE INDEX cells_by_item ON cells (item);
 CREATE INDEX cells_by_text ON cells (column, text, item);
 CREATE INDEX cells_by_number ON cells (column, number, item) WHERE number IS NOT NULL;
-"""
+{SUMS}"""
+_CONSTANTS = ("fingerprint", "encoder_name", "tokens_per_image", "width")
 
 
 @contextmanager
@@ -79,6 +102,28 @@ def connect_reader(folder: Path) -> sqlite3.Connection:
     return _connect(f"{database.absolute().as_uri()}?{options}")
 
 
+def item_sum(*fields: object) -> int:
+    """CRC-32 over the fields of an item, in the order of `ITEM_FIELDS` without its id."""
+    return zlib.crc32(repr(fields).encode())
+
+
+def meta_sum(meta: Mapping[str, object]) -> int:
+    """CRC-32 over what a gallery's `meta` says of its encoder."""
+    return zlib.crc32("\0".join(str(meta[name]) for name in _CONSTANTS).encode())
+
+
+def run_statements(connection: sqlite3.Connection, script: str) -> None:
+    """Run statements inside the open transaction, which `executescript` would end."""
+    statement = ""
+    for part in script.split(";"):
+        statement += part
+        if statement.strip() and sqlite3.complete_statement(statement + ";"):
+            connection.execute(statement)
+            statement = ""
+        elif statement.strip():
+            statement += ";"
+
+
 def connect_writer(folder: Path) -> sqlite3.Connection:
     """A connection that commits durably; the caller holds the writer's lock."""
     database = folder / DATABASE
@@ -86,6 +131,7 @@ def connect_writer(folder: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.create_function("item_sum", -1, item_sum, deterministic=True)
     return connection
 
 
@@ -99,14 +145,14 @@ def _connect(uri: str) -> sqlite3.Connection:
 def create_database(folder: Path, meta: dict[str, str | int]) -> None:
     """Write the empty database of a new gallery."""
     connection = sqlite3.connect(folder / DATABASE, isolation_level=None)
+    connection.create_function("item_sum", -1, item_sum, deterministic=True)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("BEGIN")
-        for statement in TABLES.split(";"):
-            if statement.strip():
-                connection.execute(statement)
+        run_statements(connection, TABLES)
+        meta = {**meta, "sum": meta_sum(meta)}
         connection.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
         connection.execute(f"PRAGMA user_version = {FORMAT}")
         connection.execute("COMMIT")
@@ -114,8 +160,11 @@ def create_database(folder: Path, meta: dict[str, str | int]) -> None:
         connection.close()
 
 
-def check_format(connection: sqlite3.Connection, gallery: str, folder: Path) -> None:
+def check_format(connection: sqlite3.Connection, gallery: str, folder: Path) -> int:
     """Refuse a database that isn't a gallery's, or is of a newer format.
+
+    Returns:
+        Its format.
 
     Raises:
         GalleryError: If so.
@@ -127,8 +176,9 @@ def check_format(connection: sqlite3.Connection, gallery: str, folder: Path) -> 
             f"Gallery '{gallery}': {folder / DATABASE} is not a gallery's database. Choose another "
             "folder."
         )
-    if version > FORMAT:
+    if not 1 <= version <= FORMAT:
         raise GalleryError(
             f"Gallery '{gallery}': made with format {version}, this version reads up to {FORMAT}. "
             "Update ComfyUI-UniFashion."
         )
+    return version

@@ -9,49 +9,39 @@ Definitions, for a part with tokens q (Q, D), an item with tokens t (T, D) and c
 so every score is in [-1, 1], and an item without a caption competes with its image alone. With w =
 1 and captions everywhere, the order is that of the paper's sum.
 
-A first pass scores everything by matrix products, whose rounding depends on shapes; a second one
-scores what the first can't exclude in one fixed order of float32 additions. So a score never
-depends on chunks, filters or the rest of the batch, and equal vectors get equal scores.
+A scan of eight-bit copies scores everything, with a bound on its error (bounds.py); what that can't
+exclude is scored from the stored vectors in one fixed order of float32 additions. So a score never
+depends on the kernel, on chunks, filters or the rest of the batch, and equal vectors get equal
+scores.
 
 Source: unifashion_spec 1.5; Khattab and Zaharia 2020, section 3.3.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TypeAlias
+from itertools import accumulate
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ..errors import InputError, ShapeError
+from .bounds import Double, ScoredPart, first_and_open, margins
 from .items import ItemRows
-from .segments import MappedRows, Rows
+from .kernels import Kernel, choose_kernel
+from .layout import Rows
+from .placement import CaptionPlacement, Placement, Truths
+from .quantise import Floats
 
-Single: TypeAlias = npt.NDArray[np.float32]
-Double: TypeAlias = npt.NDArray[np.float64]
-
-CHUNK_VALUES = 1 << 21
-"""Values of a chunk, stored or computed (8 MB): bounds the memory, and small enough for caches.
-
-Much smaller ones cost more in waiting for threads than they gain in the cache."""
-
-
-@dataclass(frozen=True)
-class ScoredPart:
-    """One part of a query, as numbers.
-
-    Attributes:
-        tokens: Unit vectors, (Q, D), float32, on the CPU.
-        weight: Its weight; negative excludes.
-    """
-
-    tokens: torch.Tensor
-    weight: float
+SCAN_VALUES = 1 << 20
+"""Scores of query vectors that a scan holds at once (4 MB), before they become scores of parts."""
+GROUP_VALUES = 1 << 25
+"""Rough scores of a group of queries (128 MB)."""
+PAIRS = 1 << 17
+"""Exact scores that are asked for at once."""
+MASK_SHARE = 0.6
+"""Share of items from which reading them all is faster than going from one to the next."""
 
 
 @dataclass(frozen=True)
@@ -61,33 +51,47 @@ class Ranking:
     Attributes:
         ids: Item ids, (K,).
         scores: Their scores, (K,), float32.
-        candidates: Items that the first pass couldn't exclude.
+        candidates: Items that the scan couldn't exclude and that were scored exactly.
+        kernel: What scanned.
     """
 
     ids: Rows
-    scores: Single
+    scores: Floats
     candidates: int
+    kernel: str
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Captions:
+    """Captions of a gallery, and how much they count.
+
+    Attributes:
+        placement: Where their vectors are.
+        weight: w above, over 0.
+    """
+
+    placement: CaptionPlacement
+    weight: float
+
+
 def rank(
-    items: ItemRows,
-    tokens: MappedRows,
+    placement: Placement,
     queries: Sequence[Sequence[ScoredPart]],
     *,
     top_k: int,
-    captions: MappedRows | None = None,
-    caption_weight: float = 0.0,
+    items: ItemRows | None = None,
+    captions: Captions | None = None,
+    kernel: Kernel | None = None,
 ) -> list[Ranking]:
     """Find the best items of each query, exactly.
 
     Args:
-        items: The items that may be found.
-        tokens: The gallery's token rows, (T, D) each.
+        placement: The items of a revision.
         queries: Parts of each query.
         top_k: How many to give; fewer when there are fewer items.
-        captions: The gallery's caption rows, (D,) each; needed with a caption weight.
-        caption_weight: w above; 0 leaves captions out.
+        items: Those that may be found; None for all.
+        captions: Fused into the scores; None leaves them out.
+        kernel: What computes; the machine's fastest when None.
 
     Returns:
         One ranking a query.
@@ -95,19 +99,20 @@ def rank(
     Raises:
         InputError: If `top_k` or a weight is out of range.
         ShapeError: If a part's width differs from the gallery's.
+        GalleryError: If a stored vector isn't what was committed.
     """
     if top_k < 1:
         raise InputError(f"Search: top-k is {top_k}. Give 1 or more.")
-    if not 0.0 <= caption_weight < float("inf"):
-        raise InputError(f"Search: caption weight is {caption_weight}. Give 0 or more.")
+    if captions is not None and not 0.0 < captions.weight < float("inf"):
+        raise InputError(f"Search: caption weight is {captions.weight}. Give 0 or more.")
     for parts in queries:
-        _check_parts(parts, tokens.shape[-1])
-    store = _Vectors(items, tokens, captions if caption_weight > 0.0 else None, caption_weight)
-    return [
-        found
-        for group in _groups(queries, len(items))
-        for found in _rank_group(store, group, top_k)
-    ]
+        _check_parts(parts, placement.copies.shape[-1])
+    kernel = kernel or choose_kernel()
+    places = np.arange(len(placement)) if items is None else placement.places(items.ids)
+    search = _Search(placement, places, captions, kernel, top_k)
+    size = max(1, GROUP_VALUES // max(1, len(placement)))
+    groups = (queries[start : start + size] for start in range(0, len(queries), size))
+    return [found for group in groups for found in search.rank(group)]
 
 
 def _check_parts(parts: Sequence[ScoredPart], width: int) -> None:
@@ -124,203 +129,176 @@ def _check_parts(parts: Sequence[ScoredPart], width: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Vectors:
-    """What is searched.
+class _Group:
+    """Some queries with the rows of their parts' vectors.
 
     Attributes:
-        items: The items that may be found, N.
-        tokens: Token rows of the gallery.
-        captions: Caption rows, or None to leave them out.
-        caption_weight: Of ⟨query, caption⟩.
+        queries: Parts of each query.
+        vectors: Vectors of all parts, (P, D).
+        parts: Query number, part, first vector and the vector behind its last one, of each part.
     """
 
-    items: ItemRows
-    tokens: MappedRows
-    captions: MappedRows | None
-    caption_weight: float
+    queries: Sequence[Sequence[ScoredPart]]
+    vectors: Floats
+    parts: list[tuple[int, ScoredPart, int, int]]
 
 
-def _groups(
-    queries: Sequence[Sequence[ScoredPart]], items: int
-) -> Iterator[Sequence[Sequence[ScoredPart]]]:
-    """Queries in groups whose first-pass scores stay below 256 MB."""
-    size = max(1, (1 << 26) // max(1, items * max((len(parts) for parts in queries), default=1)))
-    for start in range(0, len(queries), size):
-        yield queries[start : start + size]
+def _group(queries: Sequence[Sequence[ScoredPart]]) -> _Group:
+    flat = [(number, part) for number, parts in enumerate(queries) for part in parts]
+    ends = list(accumulate(len(part.tokens) for _, part in flat))
+    parts = [
+        (n, part, end - len(part.tokens), end) for (n, part), end in zip(flat, ends, strict=True)
+    ]
+    vectors = torch.cat([part.tokens for _, part in flat]).float().contiguous().numpy()
+    return _Group(queries, vectors, parts)
 
 
-def _rank_group(
-    store: _Vectors, queries: Sequence[Sequence[ScoredPart]], top_k: int
-) -> Iterator[Ranking]:
-    parts = [part for query in queries for part in query]
-    rough = _rough_scores(store, parts)  # (parts, N)
-    start = 0
-    for query in queries:
-        rows = rough[start : start + len(query)]
-        start += len(query)
-        yield _rank_one(store, query, rows, top_k)
+@dataclass(frozen=True)
+class _Search:
+    placement: Placement
+    places: Rows  # of the items that may be found
+    captions: Captions | None
+    kernel: Kernel
+    top_k: int
 
+    def rank(self, queries: Sequence[Sequence[ScoredPart]]) -> Iterator[Ranking]:
+        group = _group(queries)
+        similar = self._caption_scores(group)
+        rough, errors = self._scan(group, similar)
+        bounds, has = self._of_items()
+        opened: list[tuple[Rows, Rows, Floats]] = []
+        for parts, line, error in zip(queries, rough, errors, strict=True):
+            weight = self.captions.weight if self.captions else 0.0
+            margin = margins(parts, error, bounds, has, weight)
+            opened.append(first_and_open(line, margin, self.top_k))
+        firsts = self._exact(group, [first for first, _, _ in opened], similar)
+        rest: list[Rows] = []
+        for (first, others, upper), scores in zip(opened, firsts, strict=True):
+            # The k-th best of k items bounds the k-th best of all from below.
+            floor = scores.min(initial=np.inf) if len(first) >= self.top_k else -np.inf
+            rest.append(others[upper >= floor])
+        seconds = self._exact(group, rest, similar)
+        for (first, _, _), more, *scores in zip(opened, rest, firsts, seconds, strict=True):
+            yield self._best(np.concatenate([first, more]), np.concatenate(scores))
 
-def _rank_one(store: _Vectors, query: Sequence[ScoredPart], rough: Single, top_k: int) -> Ranking:
-    scores = _weigh(rough, query)
-    count = len(scores)
-    if top_k < count:
-        threshold = np.partition(scores, count - top_k)[count - top_k]
-        margin = 2 * _rounding(query, store.tokens.shape[-1])
-        chosen = np.flatnonzero(scores >= threshold - margin)
-    else:
-        chosen = np.arange(count)
-    exact = np.stack([_exact_part(store, chosen, part) for part in query])
-    final = _weigh(exact, query).astype(np.float32)
-    ids = store.items.ids[chosen]
-    order = np.lexsort((ids, -final))[:top_k]
-    return Ranking(ids[order], final[order], len(chosen))
+    def _best(self, chosen: Rows, scores: Floats) -> Ranking:
+        ids = self.placement.items.ids[self.places[chosen]]
+        order = np.lexsort((ids, -scores))[: self.top_k]
+        return Ranking(ids[order], scores[order], len(chosen), self.kernel.name)
 
+    def _of_items(self) -> tuple[Floats, Truths | None]:
+        """Bounds of the items' copies, and whether they have captions that count."""
+        has = self.captions.placement.has[self.places] if self.captions else None
+        return self.placement.bounds[self.places], has
 
-def _weigh(scores: Single, parts: Sequence[ScoredPart]) -> Double:
-    """sum(w_i s_i) / sum(|w_i|), added in the order of the parts."""
-    total = np.zeros(scores.shape[1], np.float64)
-    for part, row in zip(parts, scores, strict=True):
-        total += part.weight * row.astype(np.float64)
-    return total / sum(abs(part.weight) for part in parts)
+    # ---- rough scores
 
+    def _scan(self, group: _Group, similar: dict[int, Floats]) -> tuple[Floats, list[list[Double]]]:
+        """Rough scores of the queries, (B, items), and the errors of each query's vectors."""
+        queries = self.kernel.prepare(group.vectors)
+        many, everything = len(self.places), len(self.placement)
+        masked = many > MASK_SHARE * everything
+        scanned = np.arange(everything) if masked else self.places
+        rough = np.zeros((len(group.queries), len(scanned)), np.float32)
+        plain = len(group.parts) == len(group.vectors) == len(group.queries)
+        plain = plain and not similar and all(part.weight == 1.0 for _, part, _, _ in group.parts)
+        if plain:
+            self.kernel.scan(self.placement, scanned, queries, rough)
+        else:
+            size = max(1, SCAN_VALUES // len(group.vectors))
+            for start in range(0, len(scanned), size):
+                here = slice(start, start + size)
+                best = np.empty((len(group.vectors), len(scanned[here])), np.float32)
+                self.kernel.scan(self.placement, scanned[here], queries, best)
+                self._weigh_scan(group, best, rough[:, here], scanned[here], similar)
+        errors: list[list[Double]] = [[] for _ in group.queries]
+        for number, _, first, last in group.parts:
+            errors[number].append(queries.errors[first:last])
+        return rough[:, self.places] if masked and many < everything else rough, errors
 
-def _rounding(parts: Sequence[ScoredPart], width: int) -> float:
-    """Largest distance between a rough and an exact score.
+    def _weigh_scan(
+        self,
+        group: _Group,
+        best: Floats,
+        rough: Floats,
+        places: Rows,
+        similar: dict[int, Floats],
+    ) -> None:
+        """Means over query tokens, captions and weights of a chunk of a scan."""
+        totals = [sum(abs(part.weight) for part in parts) for parts in group.queries]
+        for place, (number, part, first, last) in enumerate(group.parts):
+            score = best[first] if last == first + 1 else best[first:last].mean(0)
+            if place in similar:
+                score = self._fuse(score, similar[place], places)
+            rough[number] += score * np.float32(part.weight / totals[number])
 
-    Any order of float32 additions of a product of D terms errs by at most D u / (1 - D u) |q| |t|
-    with u = 2^-24; the mean over Q adds Q u, the steps of a caption and the weights 8 u. Both
-    scores err, hence the factor 2. A process may have allowed torch to round the factors of a
-    product to bfloat16, which errs by 2^-8 + 2^-18. Stored vectors are at most 1.01 long.
-    """
-    coarse = 0.0 if torch.get_float32_matmul_precision() == "highest" else 2.0**-8 + 2.0**-18
-    bound = 0.0
-    for part in parts:
-        length = 1.01 * float((part.tokens * part.tokens).sum(1).amax()) ** 0.5
-        units = (width + len(part.tokens) + 8) * 2.0**-24
-        bound += abs(part.weight) * (2 * units / (1 - units) + coarse) * max(length, 1.0)
-    return bound / sum(abs(part.weight) for part in parts) + 2.0**-23
+    # ---- captions
 
+    def _caption_scores(self, group: _Group) -> dict[int, Floats]:
+        """Exact similarity to each caption, by number of the part, for parts of one vector."""
+        if self.captions is None or self.captions.placement.values is None:
+            return {}
+        values, found = self.captions.placement.values, dict[int, Floats]()
+        places = np.arange(len(values))
+        for place, (_, part, first, last) in enumerate(group.parts):
+            if part.takes_captions:
+                row = np.full(len(places), first, np.int64)
+                similar = np.full(len(self.placement), np.nan, np.float32)
+                similar[self.captions.placement.places] = self.kernel.exact(
+                    values, places, row, row + last - first, group.vectors
+                )
+                found[place] = similar
+        return found
 
-# ---- first pass
+    def _fuse(self, image: Floats, similar: Floats, places: Rows) -> Floats:
+        """A part's scores of some items, with the captions of those that have one."""
+        assert self.captions is not None
+        weight, caption = self.captions.weight, similar[places]
+        total = np.add(image, np.multiply(caption, np.float32(weight)))
+        fused = np.divide(total, np.float32(1.0 + weight))
+        return np.where(self.captions.placement.has[places], fused, image)
 
+    # ---- exact scores
 
-def _rough_scores(store: _Vectors, parts: Sequence[ScoredPart]) -> Single:
-    """Scores of each part by matrix products, (parts, N)."""
-    queries = torch.cat([part.tokens for part in parts])  # (all Q, D)
-    bounds = np.cumsum([0, *(len(part.tokens) for part in parts)]).tolist()
-    rows, place = np.unique(store.items.token_rows, return_inverse=True)
-    by_row = torch.empty(len(parts), len(rows))
-    for where, chunk in _chunks(store.tokens, rows, len(queries)):
-        products = torch.mm(chunk.flatten(0, 1), queries.T)
-        best = products.view(len(chunk), -1, len(queries)).amax(1)  # (chunk, all Q)
-        for number, (first, last) in enumerate(pairwise(bounds)):
-            by_row[number, where] = best[:, first:last].mean(1)
-    scores = by_row.numpy()[:, place]
-    if store.captions is not None:
-        _fuse_roughly(scores, store.items, store.captions, parts, store.caption_weight)
-    return scores
+    def _exact(
+        self, group: _Group, chosen: Sequence[Rows], similar: dict[int, Floats]
+    ) -> list[Floats]:
+        """Scores of each query's chosen items, from the stored vectors."""
+        found: list[Floats] = []
+        start = 0
+        while start < len(chosen):
+            stop, pairs = start, 0
+            while stop < len(chosen) and (stop == start or pairs < PAIRS):
+                pairs += len(chosen[stop]) * len(group.queries[stop])
+                stop += 1
+            found += self._exact_some(group, chosen, similar, range(start, stop))
+            start = stop
+        return found
 
-
-def _fuse_roughly(
-    scores: Single,
-    items: ItemRows,
-    captions: MappedRows,
-    parts: Sequence[ScoredPart],
-    caption_weight: float,
-) -> None:
-    """Fuse captions into the scores, (parts, N), of the parts that are one vector."""
-    singles = [number for number, part in enumerate(parts) if len(part.tokens) == 1]
-    has = np.flatnonzero(items.caption_rows >= 0)
-    if not singles or not len(has):
-        return
-    queries = torch.cat([parts[number].tokens for number in singles])
-    rows, place = np.unique(items.caption_rows[has], return_inverse=True)
-    similar = torch.empty(len(singles), len(rows))
-    for where, chunk in _chunks(captions, rows, len(queries)):
-        similar[:, where] = torch.mm(queries, chunk.T)
-    for number, row in zip(singles, similar.numpy(), strict=True):
-        scores[number, has] = _fuse(scores[number, has], row[place], caption_weight)
-
-
-def _fuse(image: Single, caption: Single, weight: float) -> Single:
-    total: Single = np.add(image, np.multiply(caption, np.float32(weight)))
-    return np.divide(total, np.float32(1.0 + weight))
-
-
-def _chunks(vectors: MappedRows, rows: Rows, columns: int) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Stored values of ascending rows in bounded chunks, float32, with their places in `rows`.
-
-    A chunk is overwritten by the next one; its product with `columns` vectors is bounded too.
-    """
-    vectors.check(rows)
-    tokens, width = math.prod(vectors.shape[:-1]), vectors.shape[-1]
-    size = max(1, CHUNK_VALUES // (tokens * max(width, columns)))
-    wide = torch.empty(size, *vectors.shape)
-    for first, part in vectors.parts():
-        start, stop = np.searchsorted(rows, [first, first + len(part)])
-        for begin in range(int(start), int(stop), size):
-            end = min(begin + size, int(stop))
-            local = rows[begin:end] - first
-            low, high = int(local[0]), int(local[-1]) + 1
-            values = part[low:high] if high - low == end - begin else part[local]
-            chunk = wide[: end - begin]
-            chunk.copy_(torch.as_tensor(values))  # torch widens float16 8 times faster than numpy
-            yield slice(begin, end), chunk
-
-
-# ---- second pass
-
-
-def _exact_part(store: _Vectors, chosen: Rows, part: ScoredPart) -> Single:
-    """Scores of one part for the chosen items in the fixed order, (chosen,)."""
-    scores = np.empty(len(chosen), np.float32)
-    token_rows, caption_rows = store.items.token_rows[chosen], store.items.caption_rows[chosen]
-    size = max(1, CHUNK_VALUES // math.prod(store.tokens.shape))
-    for start in range(0, len(chosen), size):
-        here = slice(start, start + size)
-        tokens = torch.as_tensor(store.tokens.gather(token_rows[here])).float()
-        scores[here] = late_interaction(part.tokens, tokens).numpy()
-    if store.captions is not None and len(part.tokens) == 1:
-        has = np.flatnonzero(caption_rows >= 0)
-        vectors = torch.as_tensor(store.captions.gather(caption_rows[has])).float()
-        similar: Single = dot(vectors, part.tokens[0]).numpy()
-        scores[has] = _fuse(scores[has], similar, store.caption_weight)
-    return scores
-
-
-def late_interaction(query: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-    """Mean over the query's tokens of the best item token, in the fixed order.
-
-    Args:
-        query: Query tokens, (Q, D), float32.
-        items: Item tokens, (N, T, D), float32.
-
-    Returns:
-        Scores, (N,), float32.
-    """
-    total = torch.zeros(len(items))
-    for token in query:
-        total += dot(items, token).amax(1)
-    return total / len(query)
-
-
-def dot(values: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
-    """Inner products as a fixed tree of float32 additions: halves are added until one is left.
-
-    Args:
-        values: (..., D), float32.
-        vector: (D,), float32.
-
-    Returns:
-        (...,), float32; the same bits for the same values, whatever lies beside them.
-    """
-    width = len(vector)
-    full = 1 << (width - 1).bit_length()
-    terms = values * vector
-    if full > width:
-        terms = torch.nn.functional.pad(terms, (0, full - width))
-    while full > 1:
-        full //= 2
-        terms = terms[..., :full] + terms[..., full : 2 * full]
-    return terms[..., 0]
+    def _exact_some(
+        self,
+        group: _Group,
+        chosen: Sequence[Rows],
+        similar: dict[int, Floats],
+        numbers: range,
+    ) -> Iterator[Floats]:
+        parts = [(place, one) for place, one in enumerate(group.parts) if one[0] in numbers]
+        sizes = np.array([len(chosen[number]) for _, (number, *_) in parts])
+        places = self.places[np.concatenate([chosen[number] for _, (number, *_) in parts])]
+        self.placement.check(places)
+        firsts = np.repeat([first for _, (_, _, first, _) in parts], sizes)
+        lasts = np.repeat([last for _, (_, _, _, last) in parts], sizes)
+        order = np.argsort(places, kind="stable")  # an image of several queries is read once
+        scores = np.empty(len(places), np.float32)
+        scores[order] = self.kernel.exact(
+            self.placement.values, places[order], firsts[order], lasts[order], group.vectors
+        )
+        totals = {n: np.zeros(len(chosen[n]), np.float64) for n in numbers}
+        lines = np.split(scores, np.cumsum(sizes)[:-1])
+        for (place, (number, part, _, _)), line in zip(parts, lines, strict=True):
+            if place in similar:
+                line = self._fuse(line, similar[place], self.places[chosen[number]])
+            totals[number] += part.weight * line.astype(np.float64)
+        for number, total in totals.items():
+            weights = sum(abs(part.weight) for part in group.queries[number])
+            yield (total / weights).astype(np.float32)

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from ..types import Embedding, Hit, Hits, Query
+from .bounds import ScoredPart
 from .columns import Columns, flat
 from .filters import Where, parse_where
 from .items import StoredItem
-from .scoring import Ranking, ScoredPart, rank
+from .kernels import Kernel
+from .placement import CaptionPlacement, Placement, place_captions
+from .scoring import Captions, Ranking, rank
 from .store import Gallery, Snapshot
+
+if TYPE_CHECKING:
+    from .server import ServerGallery
 
 
 def search(
-    gallery: Gallery,
+    gallery: Gallery | ServerGallery,
     embedding: Embedding,
     *,
     top_k: int,
     where: Where = None,
     caption_weight: float = 0.0,
+    kernel: Kernel | None = None,
 ) -> Hits:
     """Find the best items of each query, exactly.
 
@@ -30,6 +39,7 @@ def search(
         caption_weight: How much the similarity to an item's caption counts beside the one to its
             image, for parts that are one vector; 0 leaves captions out, 1 is the paper's sum
             (scaled to [-1, 1]).
+        kernel: What computes; the machine's fastest when None. Every one gives the same hits.
 
     Returns:
         Hits in order of score, then item id.
@@ -39,18 +49,20 @@ def search(
         InputError: If the filter, `top_k` or a weight is wrong; an unknown column lists the
             columns.
     """
+    if not isinstance(gallery, Gallery):
+        return gallery.search(embedding, top_k=top_k, where=where, caption_weight=caption_weight)
     gallery.require_encoder(embedding.fingerprint)
     clauses = parse_where(where)
     with gallery.snapshot() as snapshot:
         items = snapshot.item_rows(clauses)
-        captions = snapshot.vectors("captions") if caption_weight > 0.0 else None
+        placement = _placement(snapshot)
         rankings = rank(
-            items,
-            snapshot.vectors("tokens"),
+            placement,
             [_scored_parts(query) for query in embedding.queries],
             top_k=top_k,
-            captions=captions,
-            caption_weight=caption_weight,
+            items=items if clauses else None,
+            captions=_captions(snapshot, placement, caption_weight),
+            kernel=kernel,
         )
         rows = tuple(_hits(snapshot, ranking) for ranking in rankings)
         notes: list[str] = []
@@ -66,6 +78,25 @@ def search(
             snapshot.revision,
             tuple(notes),
         )
+
+
+def _placement(snapshot: Snapshot) -> Placement:
+    rows = snapshot.item_rows()
+    kept = rows.derived.get("placement")
+    if not isinstance(kept, Placement):
+        kept = Placement(snapshot.segments(), rows, snapshot.gallery.row_shape("tokens"))
+        rows.derived["placement"] = kept
+    return kept
+
+
+def _captions(snapshot: Snapshot, placement: Placement, weight: float) -> Captions | None:
+    if weight == 0.0:
+        return None
+    kept = placement.items.derived.get("captions")
+    if not isinstance(kept, CaptionPlacement):
+        kept = place_captions(snapshot.vectors("captions"), placement.items)
+        placement.items.derived["captions"] = kept
+    return Captions(kept, weight)
 
 
 def _scored_parts(query: Query) -> list[ScoredPart]:

@@ -114,3 +114,14 @@ def _list_files(root: Path, failures: list[Failure]) -> Iterator[ImageFile]:
             failures.append(Failure(path, reason))
         else:
             yield ImageFile(path, file, state.st_size, state.st_mtime_ns)
+
+
+def is_gone(path: Path) -> bool:
+    """Whether the file isn't there; one that can't be looked at, or is hidden now, isn't gone."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False

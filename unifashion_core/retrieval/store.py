@@ -12,27 +12,28 @@ import os
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
 
 from ..errors import GalleryBusyError, GalleryError
 from ..types import FashionEncoder
 from .columns import fold
-from .filters import Clause, check_columns, selection
-from .items import ITEM_FIELDS, ItemRows, StoredItem, item_of
-from .lock import WriterLock
+from .items import ItemRows
+from .layout import SegmentKind, sync_folder
+from .lock import WriterLock, reading
 from .schema import (
     DATABASE,
     LOCK,
+    READERS,
     check_format,
     connect_reader,
     create_database,
     database_errors,
+    meta_sum,
 )
-from .segments import MappedRows, Rows, Segment, SegmentKind, sync_folder
+from .segments import SegmentFiles, SegmentView, damaged
+from .snapshot import Snapshot
 
 
 class Gallery:
@@ -45,6 +46,7 @@ class Gallery:
         encoder_name: What that encoder was called.
         tokens_per_image: Tokens of an image, T.
         width: Length of a vector, D.
+        files: Its mapped files, which one snapshot leaves to the next.
 
     Raises:
         GalleryError: If there is none at `path`, or it is damaged or of a newer format.
@@ -59,6 +61,7 @@ class Gallery:
                 "check the name."
             )
         self._item_rows: tuple[int, ItemRows] | None = None
+        self.files = SegmentFiles(path, self.name)
         with self._connection() as connection:
             check_format(connection, self.name, path)
             meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
@@ -67,10 +70,12 @@ class Gallery:
             self.encoder_name = str(meta["encoder_name"])
             self.tokens_per_image = int(meta["tokens_per_image"])
             self.width = int(meta["width"])
-        except KeyError as e:
+        except (KeyError, ValueError) as e:
             raise GalleryError(
                 f"Gallery '{self.name}': its database lacks {e}. Restore a copy, or index again."
             ) from e
+        if meta.get("sum", meta_sum(meta)) != meta_sum(meta):
+            raise damaged(f"Gallery '{self.name}': {DATABASE} (about its encoder)")
 
     @property
     def revision(self) -> int:
@@ -114,9 +119,14 @@ class Gallery:
         Raises:
             GalleryError: If the database or a segment is damaged.
         """
-        with self._connection() as connection:
+        with reading(self.path / READERS), self._connection() as connection:
             connection.execute("BEGIN")
             yield Snapshot(self, connection)
+
+    def segments(self) -> tuple[SegmentView, ...]:
+        """The newest revision's segments of tokens, for a scan; see `Snapshot.segments`."""
+        with self.snapshot() as snapshot:
+            return snapshot.segments()
 
     @contextmanager
     def _connection(self) -> Generator[sqlite3.Connection]:
@@ -135,121 +145,6 @@ class Gallery:
     def remember_rows(self, revision: int, rows: ItemRows) -> None:
         """Keep the item rows of the newest revision for the next search."""
         self._item_rows = (revision, rows)
-
-
-class Snapshot:
-    """One revision of a gallery, inside `Gallery.snapshot`.
-
-    Attributes:
-        gallery: The gallery.
-        revision: Number of its commit.
-    """
-
-    def __init__(self, gallery: Gallery, connection: sqlite3.Connection) -> None:
-        self.gallery = gallery
-        self._connection = connection
-        (self.revision,) = self._one("SELECT value FROM meta WHERE key = 'revision'")
-
-    def _one(self, sql: str, values: Sequence[object] = ()) -> tuple[int, ...]:
-        return self._connection.execute(sql, values).fetchone()
-
-    @property
-    def count(self) -> int:
-        """Live items."""
-        return self._one("SELECT count(*) FROM items")[0]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Metadata columns that some item has, sorted."""
-        # One index step for each column; SELECT DISTINCT would walk every cell.
-        rows = self._connection.execute(
-            """WITH RECURSIVE found (name) AS (
-                   SELECT min(column) FROM cells
-                   UNION ALL
-                   SELECT (SELECT min(column) FROM cells WHERE column > name)
-                   FROM found WHERE name IS NOT NULL
-               )
-               SELECT name FROM found WHERE name IS NOT NULL"""
-        )
-        return tuple(name for (name,) in rows)
-
-    def item_rows(self, clauses: Sequence[Clause] = ()) -> ItemRows:
-        """The items that pass a filter and where their vectors are.
-
-        Args:
-            clauses: Conditions that all have to hold; none keeps every item.
-
-        Raises:
-            InputError: If a clause names a column that no item has; it lists the columns.
-        """
-        rows = self.gallery.remembered_rows(self.revision) or self._read_item_rows()
-        if not clauses:
-            return rows
-        check_columns(clauses, self.columns, self.gallery.name)
-        keep = np.ones(len(rows), np.bool_)
-        for clause in clauses:
-            chosen = selection(clause)
-            found = self._integers([chosen.item], chosen.source, chosen.values)[0]
-            keep &= np.isin(rows.ids, found, invert=chosen.negated)
-        return rows.subset(keep)
-
-    def _read_item_rows(self) -> ItemRows:
-        names = ["id", "token_row", "coalesce(caption_row, -1)"]
-        columns = self._integers(names, "items")
-        order = np.argsort(columns[0], kind="stable")
-        rows = ItemRows(*(column[order] for column in columns))
-        self.gallery.remember_rows(self.revision, rows)
-        return rows
-
-    def _integers(
-        self, names: Sequence[str], source: str, values: Sequence[object] = ()
-    ) -> list[Rows]:
-        """Columns of integers, in one order of rows; SQLite joins them, a tuple a row is slow."""
-        joined = ", ".join(f"group_concat({name})" for name in names)
-        texts = self._connection.execute(f"SELECT {joined} FROM {source}", values).fetchone()
-        return [np.fromstring(text or "", np.int64, sep=",") for text in texts]
-
-    def items(self, item_ids: Sequence[int]) -> list[StoredItem]:
-        """What is stored of some items, in the order of the ids.
-
-        Raises:
-            GalleryError: If an id isn't a live item.
-        """
-        found: dict[int, StoredItem] = {}
-        for start in range(0, len(item_ids), 500):  # SQLite allows 999 parameters in old versions
-            part = [int(item_id) for item_id in item_ids[start : start + 500]]
-            marks = ", ".join("?" * len(part))
-            rows = self._connection.execute(
-                f"SELECT {ITEM_FIELDS} FROM items JOIN roots ON roots.id = root WHERE items.id IN "
-                f"({marks})",
-                part,
-            )
-            found.update((item.item_id, item) for item in map(item_of, rows))
-        lost = [item_id for item_id in item_ids if item_id not in found]
-        if lost:
-            raise GalleryError(
-                f"Gallery '{self.gallery.name}': no item {lost[0]} at revision {self.revision}. "
-                "Search again."
-            )
-        return [found[item_id] for item_id in item_ids]
-
-    def vectors(self, kind: SegmentKind) -> MappedRows:
-        """The stored rows of a kind, float16: (T, D) each for tokens, (D,) each for captions.
-
-        Raises:
-            GalleryError: If a file is missing or shorter than what was committed.
-        """
-        gallery = self.gallery
-        segments = read_segments(self._connection, kind)
-        return MappedRows(gallery.path, segments, gallery.row_shape(kind), gallery.name)
-
-
-def read_segments(connection: sqlite3.Connection, kind: SegmentKind) -> list[Segment]:
-    """The committed segments of a kind, in row order."""
-    rows = connection.execute(
-        "SELECT file, first_row, rows FROM segments WHERE kind = ? ORDER BY first_row", [kind]
-    )
-    return [Segment(*row) for row in rows]
 
 
 def open_gallery(path: Path, *, fingerprint: str | None = None) -> Gallery:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -18,25 +18,27 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import GalleryError, ShapeError
+from .appending import Appender
 from .columns import ColumnValue, cells, to_json
 from .items import ITEM_FIELDS, StoredItem, item_of
-from .lock import WriterLock
-from .schema import LOCK, check_format, connect_writer, database_errors
-from .segments import (
+from .layout import (
     HALF,
     LENGTH_TOLERANCE,
     SEGMENT_BYTES,
-    AppendFile,
+    Half,
     Rows,
     Segment,
     SegmentKind,
-    check_size,
-    segment_name,
+    segment_number,
 )
-from .store import Gallery, read_segments
+from .lock import WriterLock
+from .migrate import migrate
+from .recovery import break_seal, committed_files, recover, seal, segment_paths
+from .schema import FORMAT, LOCK, check_format, connect_writer, database_errors, item_sum
+from .snapshot import add_segments, read_segments
+from .store import Gallery
 
 _log = logging.getLogger("unifashion.retrieval")
-_KINDS: tuple[SegmentKind, ...] = ("tokens", "captions")
 
 
 class GalleryWriter:
@@ -44,33 +46,44 @@ class GalleryWriter:
 
     Args:
         gallery: The gallery; its readers may go on.
-        segment_bytes: Size from which a new segment file is begun.
+        file_bytes: Size from which a new file of segments is begun.
+        check: Whether a committed file that is missing or too short is an error.
 
     Attributes:
         gallery: The gallery.
         recovered: What a killed writer had left and this one removed, a sentence each.
+        connection: To the database, for the parts of this package that change it.
 
     Raises:
         GalleryBusyError: If another writer is at work.
         GalleryError: If the gallery is damaged.
     """
 
-    def __init__(self, gallery: Gallery, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self, gallery: Gallery, *, file_bytes: int = SEGMENT_BYTES, check: bool = True
+    ) -> None:
         self.gallery = gallery
         self.recovered: tuple[str, ...] = ()
-        self._segment_bytes = segment_bytes
-        self._files: dict[SegmentKind, AppendFile] = {}
+        self._file_bytes = file_bytes
+        self._appenders: dict[SegmentKind, Appender] = {}
         self._changes_before = 0
-        with self._errors():
+        self._check = check
+        self._roots: dict[int, str] = {}
+        with self.errors():
             self._lock = WriterLock(gallery.path / LOCK, gallery.name)
+        self._seal = False
         try:
-            with self._errors():
-                self._connection = connect_writer(gallery.path)
-                check_format(self._connection, gallery.name, gallery.path)
-                self.recovered = tuple(self._recover())
+            with self.errors():
+                break_seal(gallery.path)
+                self.connection = connect_writer(gallery.path)
+                version = check_format(self.connection, gallery.name, gallery.path)
+                if version < FORMAT:
+                    migrate(gallery, self.connection)
+                self.recovered = tuple(recover(gallery, self.connection, check=check))
         except BaseException:
             self.close()
             raise
+        self._seal = True
 
     def __enter__(self) -> GalleryWriter:
         return self
@@ -91,14 +104,17 @@ class GalleryWriter:
 
     def close(self) -> None:
         """End without a commit and give the lock back; a second call does nothing."""
-        for file in self._files.values():
-            file.close()
-        if hasattr(self, "_connection"):
-            self._connection.close()
+        for appender in self._appenders.values():
+            appender.close()
+        if hasattr(self, "connection"):
+            self.connection.close()
+            if self._seal:
+                seal(self.gallery.path)
         self._lock.release()
 
     @contextmanager
-    def _errors(self) -> Generator[None]:
+    def errors(self) -> Generator[None]:
+        """Turn what the database or the disk refuses into our errors."""
         with database_errors(self.gallery.name):
             try:
                 yield
@@ -111,33 +127,6 @@ class GalleryWriter:
                 ) from e
 
     # ---- vectors
-
-    def _recover(self) -> Iterator[str]:
-        """Remove what was never committed."""
-        names: set[str] = set()
-        for kind in _KINDS:
-            segments = read_segments(self._connection, kind)
-            names |= {segment.file for segment in segments}
-            for segment in segments:
-                check_size(
-                    self.gallery.path, segment, self.gallery.row_shape(kind), self.gallery.name
-                )
-                file = self._open(kind, segment)
-                extra = file.cut(segment.rows)
-                if segment == segments[-1]:
-                    self._files[kind] = file
-                else:
-                    file.close()
-                if extra:
-                    yield f"{segment.file}: {extra:,} bytes behind the last commit removed"
-        for kind in _KINDS:
-            for path in sorted(self.gallery.path.glob(f"{kind}-*.f16")):
-                if path.name not in names:
-                    path.unlink()
-                    yield f"{path.name}: a segment that was never committed removed"
-
-    def _open(self, kind: SegmentKind, segment: Segment) -> AppendFile:
-        return AppendFile(self.gallery.path / segment.file, segment, self.gallery.row_shape(kind))
 
     def append(self, kind: SegmentKind, values: npt.NDArray[np.floating]) -> Rows:
         """Store vectors as float16; they count once an item points at them and that is committed.
@@ -160,94 +149,112 @@ class GalleryWriter:
                 f"{shape}. "
                 "Load the encoder that made this gallery."
             )
-        half = values.astype(HALF)
-        lengths = np.linalg.norm(half.astype(np.float32), axis=-1)
-        if not (np.abs(lengths - 1.0) < LENGTH_TOLERANCE).all():  # NaN fails this too
+        half = np.array(values, HALF, order="C")  # its own copy: it waits for the commit
+        if not _are_unit(half):
             raise ShapeError(
                 f"Gallery '{self.gallery.name}': got {kind} that aren't unit vectors. "
                 "Check the encoder's weights and dtype."
             )
-        with self._errors():
-            first = self._append_file(kind).append(half)
+        with self.errors():
+            self.begin()
+            first = self._appender(kind).append(half)
         return np.arange(first, first + len(half), dtype=np.int64)
 
-    def _append_file(self, kind: SegmentKind) -> AppendFile:
-        file = self._files.get(kind)
-        shape = self.gallery.row_shape(kind)
-        row_bytes = int(np.prod(shape)) * HALF.itemsize
-        if file is not None and file.rows * row_bytes < self._segment_bytes:
-            return file
-        first_row = 0
-        if file is not None:
-            first_row = file.segment.first_row + file.rows
-            self._save_rows(file)  # full: it is closed, so its rows are made durable now
-            file.close()
-        self._begin()
-        (number,) = self._connection.execute(
-            "SELECT count(*) + 1 FROM segments WHERE kind = ?", [kind]
-        ).fetchone()
-        segment = Segment(segment_name(kind, number), first_row, 0)
-        self._connection.execute(
-            "INSERT INTO segments (kind, file, first_row, rows) VALUES (?, ?, ?, 0)",
-            [kind, segment.file, first_row],
-        )
-        self._files[kind] = self._open(kind, segment)
-        return self._files[kind]
+    def _appender(self, kind: SegmentKind) -> Appender:
+        if kind not in self._appenders:
+            numbers = [segment_number(path.name) for path in segment_paths(self.gallery, kind)]
+            self._appenders[kind] = Appender(
+                self.gallery.path,
+                kind,
+                self.gallery.row_shape(kind),
+                read_segments(self.connection, kind),
+                max(numbers, default=0) + 1,
+                self._file_bytes,
+            )
+        return self._appenders[kind]
 
-    def _save_rows(self, file: AppendFile) -> None:
-        file.sync()
-        self._connection.execute(
-            "UPDATE segments SET rows = ? WHERE file = ? AND rows <> ?",
-            [file.rows, file.segment.file, file.rows],
+    def _save_rows(self, kind: SegmentKind, segments: list[Segment]) -> None:
+        add_segments(self.connection, kind, segments)
+
+    def replace_segments(self, kind: SegmentKind, segments: list[Segment]) -> None:
+        """Let other segments hold a kind's rows; files that none uses any more become garbage."""
+        self.begin()
+        if kind in self._appenders:
+            self._appenders.pop(kind).close()
+        old = {segment.file for segment in read_segments(self.connection, kind)}
+        self.connection.execute("DELETE FROM segments WHERE kind = ?", [kind])
+        add_segments(self.connection, kind, segments)
+        unused = old - {segment.file for segment in segments}
+        self.connection.executemany(
+            "INSERT OR IGNORE INTO garbage VALUES (?)", [(file,) for file in sorted(unused)]
         )
+
+    def stored_bytes(self) -> int:
+        """Bytes of the files that hold committed rows."""
+        with self.errors():
+            return sum(committed_files(self.gallery, self.connection).values())
 
     # ---- items
 
     def root_id(self, root: str) -> int:
         """The id of an indexed folder, by its absolute path with forward slashes."""
-        with self._errors():
-            self._begin()
-            self._connection.execute("INSERT OR IGNORE INTO roots (path) VALUES (?)", [root])
-            (found,) = self._connection.execute(
+        with self.errors():
+            self.begin()
+            self.connection.execute("INSERT OR IGNORE INTO roots (path) VALUES (?)", [root])
+            (found,) = self.connection.execute(
                 "SELECT id FROM roots WHERE path = ?", [root]
             ).fetchone()
         return found
 
     def items_of(self, root: str) -> dict[str, StoredItem]:
         """The items of an indexed folder, by file."""
-        with self._errors():
-            rows = self._connection.execute(
+        with self.errors():
+            rows = self.connection.execute(
                 f"SELECT {ITEM_FIELDS} FROM items JOIN roots ON roots.id = root WHERE roots.path = "
                 "?",
                 [root],
             )
             return {item.file: item for item in map(item_of, rows)}
 
+    def items_with(self, content: bytes) -> list[StoredItem]:
+        """The items of a content (SHA-256, 32 bytes), by id."""
+        with self.errors():
+            rows = self.connection.execute(
+                f"SELECT {ITEM_FIELDS} FROM items JOIN roots ON roots.id = root "
+                "WHERE content = ? ORDER BY items.id",
+                [content],
+            )
+            return [item_of(row) for row in rows]
+
+    def move(self, item_id: int, root: int, file: str) -> None:
+        """Say that an item's file lies elsewhere now."""
+        self._many("UPDATE items SET root = ?, file = ? WHERE id = ?", [(root, file, item_id)])
+
     def token_rows(self) -> dict[bytes, int]:
         """The row of tokens of each known content (SHA-256, 32 bytes)."""
-        with self._errors():
-            return dict(self._connection.execute("SELECT content, token_row FROM items").fetchall())
+        with self.errors():
+            return dict(self.connection.execute("SELECT content, token_row FROM items").fetchall())
 
     @property
     def count(self) -> int:
         """Live items, with what isn't committed yet."""
-        with self._errors():
-            (count,) = self._connection.execute("SELECT count(*) FROM items").fetchone()
+        with self.errors():
+            (count,) = self.connection.execute("SELECT count(*) FROM items").fetchone()
         return count
 
     @contextmanager
     def together(self) -> Generator[None]:
         """Changes inside happen all or, on any exception, not at all; nests in a commit."""
-        with self._errors():
-            self._begin()
-            self._connection.execute("SAVEPOINT together")
+        with self.errors():
+            self.begin()
+            self.connection.execute("SAVEPOINT together")
         try:
             yield
         except BaseException:
-            self._connection.execute("ROLLBACK TO together")
-            self._connection.execute("RELEASE together")
+            self.connection.execute("ROLLBACK TO together")
+            self.connection.execute("RELEASE together")
             raise
-        self._connection.execute("RELEASE together")
+        self.connection.execute("RELEASE together")
 
     def put_image(
         self, root: int, file: str, size: int, mtime_ns: int, content: bytes, *, token_row: int
@@ -265,31 +272,44 @@ class GalleryWriter:
         Returns:
             Its item id.
         """
-        with self._errors():
-            self._begin()
-            self._connection.execute(
-                """INSERT INTO items (root, file, size, mtime_ns, content, token_row)
-                   VALUES (?, ?, ?, ?, ?, ?)
-                   ON CONFLICT (root, file) DO UPDATE SET size = excluded.size, missing = 0,
-                   mtime_ns = excluded.mtime_ns, content = excluded.content,
-                   token_row = excluded.token_row""",
-                [root, file, size, mtime_ns, content, int(token_row)],
+        with self.errors():
+            self.begin()
+            row = int(token_row)
+            total = item_sum(self._root(root), file, size, mtime_ns, content, row, None, 0, "{}")
+            added = self.connection.execute(
+                "INSERT OR IGNORE INTO items (root, file, size, mtime_ns, content, token_row, sum) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [root, file, size, mtime_ns, content, row, total],
             )
-            (item_id,) = self._connection.execute(
+            if added.rowcount and added.lastrowid is not None:
+                return added.lastrowid
+            self.connection.execute(
+                "UPDATE items SET size = ?, missing = 0, mtime_ns = ?, content = ?, token_row = ? "
+                "WHERE root = ? AND file = ?",
+                [size, mtime_ns, content, row, root, file],
+            )
+            (item_id,) = self.connection.execute(
                 "SELECT id FROM items WHERE root = ? AND file = ?", [root, file]
             ).fetchone()
         return item_id
 
+    def _root(self, root: int) -> str:
+        if root not in self._roots:
+            (self._roots[root],) = self.connection.execute(
+                "SELECT path FROM roots WHERE id = ?", [root]
+            ).fetchone()
+        return self._roots[root]
+
     def put_columns(self, item_id: int, columns: Mapping[str, ColumnValue]) -> None:
         """Replace the metadata of an item."""
         rows = [(item_id, *cell) for cell in cells(columns)]
-        with self._errors():
-            self._begin()
-            self._connection.execute(
+        with self.errors():
+            self.begin()
+            self.connection.execute(
                 "UPDATE items SET columns = ? WHERE id = ?", [to_json(columns), item_id]
             )
-            self._connection.execute("DELETE FROM cells WHERE item = ?", [item_id])
-            self._connection.executemany(
+            self.connection.execute("DELETE FROM cells WHERE item = ?", [item_id])
+            self.connection.executemany(
                 "INSERT INTO cells (item, column, text, number) VALUES (?, ?, ?, ?)", rows
             )
 
@@ -305,42 +325,54 @@ class GalleryWriter:
         """Remove items; their rows of vectors stay as they are, without an item."""
         self._many("DELETE FROM items WHERE id = ?", [(item_id,) for item_id in item_ids])
 
-    def _many(self, sql: str, rows: list[tuple[int | None, ...]]) -> None:
+    def _many(self, sql: str, rows: Sequence[tuple[int | str | None, ...]]) -> None:
         if rows:
-            with self._errors():
-                self._begin()
-                self._connection.executemany(sql, rows)
+            with self.errors():
+                self.begin()
+                self.connection.executemany(sql, rows)
 
     # ---- commits
 
-    def _begin(self) -> None:
-        if not self._connection.in_transaction:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._changes_before = self._connection.total_changes
+    def begin(self) -> None:
+        """Begin the next commit's transaction, unless it has begun."""
+        if not self.connection.in_transaction:
+            self.connection.execute("BEGIN IMMEDIATE")
+            self._changes_before = self.connection.total_changes
 
     def commit(self) -> None:
         """Make every change so far durable as the next revision; does nothing without one."""
-        if not self._connection.in_transaction:
+        if not self.connection.in_transaction:
             return
-        with self._errors():
-            for file in self._files.values():
-                self._save_rows(file)
-            if self._connection.total_changes != self._changes_before:
-                self._connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'revision'")
-            self._connection.execute("COMMIT")
+        with self.errors():
+            for kind, appender in self._appenders.items():
+                self._save_rows(kind, appender.finish())
+            if self.connection.total_changes != self._changes_before:
+                self.connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'revision'")
+            self.connection.execute("COMMIT")
         _log.debug("gallery '%s': committed", self.gallery.name)
 
     def rollback(self) -> None:
         """Drop every change since the last commit."""
-        if self._connection.in_transaction:
+        self._roots.clear()
+        if self.connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):  # a failed disk may have ended it already
-                self._connection.execute("ROLLBACK")
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
-        with self._errors():
-            for _ in self._recover():
-                pass
+                self.connection.execute("ROLLBACK")
+        for appender in self._appenders.values():
+            appender.close()
+        self._appenders.clear()
+        with self.errors():
+            tuple(recover(self.gallery, self.connection, check=self._check))
+
+
+def _are_unit(half: Half) -> bool:
+    """Whether all vectors have length 1, as float16 rounds it."""
+    vectors = np.reshape(half, (-1, half.shape[-1]))
+    for start in range(0, len(vectors), 256):  # what stays in a core's cache when widened
+        wide = vectors[start : start + 256].astype(np.float32)
+        lengths = np.sqrt(np.einsum("vd,vd->v", wide, wide))
+        if not (np.abs(lengths - 1.0) < LENGTH_TOLERANCE).all():  # NaN fails this too
+            return False
+    return True
 
 
 def open_writer(gallery: Gallery) -> GalleryWriter:

@@ -4,33 +4,24 @@ from exactly."""
 from __future__ import annotations
 
 import json
-import logging
 import math
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import (
-    load_file,  # pyright: ignore[reportUnknownVariableType] - PathLike of anything
-    save_file,  # pyright: ignore[reportUnknownVariableType] - likewise
-)
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..deps import require
 from ..encoder.model import UniFashionEncoderModel
 from ..errors import CheckpointError
 from .batches import PairBatch, PairSource, TripletBatch, TripletSource
+from .checkpoints import Average, CheckpointStore
 from .config import OptimConfig, TrainConfig
 from .objectives import Objective
 from .sampling import step_generator
-
-_LOG = logging.getLogger("unifashion.training")
-_KEPT_CHECKPOINTS = 2
 
 
 @dataclass(frozen=True)
@@ -109,7 +100,7 @@ def train(
     optimizer: Any = make_optimizer(model, run.config.optim)
     objective, optimizer = accelerator.prepare(objective, optimizer)
     average = Average(model, names, run.config.optim.ema)
-    store = _Store(out, run.config, model, optimizer, average)
+    store = CheckpointStore(out, run.config, model, optimizer, average)
     done = store.resume()
     started, first = time.monotonic(), done
     objective.train()
@@ -136,7 +127,7 @@ def train(
     return True
 
 
-def make_optimizer(model: UniFashionEncoderModel, config: OptimConfig) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """AdamW over what is trained, weight decay on matrices alone."""
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     matrices = [p for n, p in trained if p.ndim >= 2 and not n.endswith("_tokens")]
@@ -162,31 +153,6 @@ def freeze_tower(model: UniFashionEncoderModel) -> None:
     """The tower is never trained, in either phase."""
     model.visual_encoder.requires_grad_(False)
     model.visual_encoder.eval()
-
-
-class Average:
-    """Exponential moving average of the trained weights; its warm-up follows the step, so that a
-    start is soon forgotten."""
-
-    def __init__(self, model: UniFashionEncoderModel, names: list[str], decay: float) -> None:
-        self._decay = decay
-        self._live = {n: p for n, p in model.named_parameters() if n in set(names)}
-        self.steps = 0
-        self.shadow = {n: p.detach().clone() for n, p in self._live.items()} if decay else {}
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take in the weights of one more step."""
-        self.steps += 1
-        decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
-        for name, value in self.shadow.items():
-            value.lerp_(self._live[name].detach().to(value.device), 1 - decay)
-
-    @torch.no_grad()
-    def apply(self) -> None:
-        """Put the averaged weights into the model."""
-        for name, value in self.shadow.items():
-            self._live[name].copy_(value)
 
 
 def _step(
@@ -238,103 +204,3 @@ def _to(value: Any, device: torch.device) -> Any:
         return None
     parts: dict[str, Any] = value.__dict__
     return type(value)(**{k: _to(v, device) for k, v in parts.items()})
-
-
-class _Store:
-    """Checkpoints: a folder a step, written beside and renamed, tensors as safetensors."""
-
-    def __init__(
-        self,
-        out: Path,
-        config: TrainConfig,
-        model: UniFashionEncoderModel,
-        optimizer: Any,
-        average: Average,
-    ) -> None:
-        self._out, self._config = out, config
-        self._model, self._optimizer, self._average = model, optimizer, average
-        out.mkdir(parents=True, exist_ok=True)
-
-    def resume(self) -> int:
-        """Load the newest checkpoint; returns the steps done, 0 without one."""
-        self._check_config()
-        found = self._folders()
-        if not found:
-            return 0
-        folder = found[-1]
-        try:
-            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            self._model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
-            self._load_optimizer(load_file(folder / "optimizer.safetensors"))
-            for name, value in load_file(folder / "average.safetensors").items():
-                if name in self._average.shadow:
-                    self._average.shadow[name].copy_(value)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as e:
-            raise CheckpointError(
-                f"Checkpoint {folder.name}: it is damaged ({e}). Delete that folder; the run "
-                "goes on from the one before."
-            ) from e
-        self._average.steps = int(state["step"])
-        _LOG.info("going on from step %d", state["step"])
-        return int(state["step"])
-
-    def save(self, step: int) -> None:
-        """Write a checkpoint and remove old ones."""
-        folder = self._out / f"checkpoint-{step:06d}"
-        partial = self._out / f".checkpoint-{step:06d}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        trained = {n: _stored(p) for n, p in self._model.named_parameters() if p.requires_grad}
-        save_file(trained, partial / "model.safetensors")
-        save_file(dict(self._optimizer_tensors()), partial / "optimizer.safetensors")
-        averages = {n: _stored(v) for n, v in self._average.shadow.items()}
-        save_file(averages, partial / "average.safetensors")
-        state = {"step": step}
-        (partial / "state.json").write_text(json.dumps(state), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
-        for old in self._folders()[:-_KEPT_CHECKPOINTS]:
-            shutil.rmtree(old)
-
-    def _check_config(self) -> None:
-        path = self._out / "config.json"
-        wanted = json.loads(json.dumps(self._config.to_dict()))
-        if path.is_file() and self._folders():
-            held = json.loads(path.read_text(encoding="utf-8"))
-            changed = sorted(k for k in wanted if wanted[k] != held.get(k))
-            if changed:
-                raise CheckpointError(
-                    f"Training folder {self._out}: it holds a run with other {', '.join(changed)}. "
-                    "Give another --out, or delete its checkpoints."
-                )
-        path.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-
-    def _folders(self) -> list[Path]:
-        return sorted(self._out.glob("checkpoint-[0-9]*"))
-
-    def _named(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        return ((n, p) for n, p in self._model.named_parameters() if p.requires_grad)
-
-    def _inner(self) -> Any:
-        """The AdamW itself, without accelerate's wrapping."""
-        return getattr(self._optimizer, "optimizer", self._optimizer)
-
-    def _optimizer_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        states = self._inner().state
-        for name, parameter in self._named():
-            for key, value in states.get(parameter, {}).items():
-                yield f"{name}|{key}", _stored(torch.as_tensor(value))
-
-    def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
-        parameters = dict(self._named())
-        states = self._inner().state
-        for full, value in tensors.items():
-            name, key = full.split("|")
-            parameter = parameters[name]
-            # AdamW keeps its step count on the CPU.
-            device = "cpu" if key == "step" else parameter.device
-            states[parameter][key] = value.to(device)
-
-
-def _stored(value: Tensor) -> Tensor:
-    return value.detach().cpu().clone().contiguous()

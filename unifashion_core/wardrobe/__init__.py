@@ -14,6 +14,8 @@ from .colours import COLOURS, SHADES, nearest_colour
 from .garment import Garment, attributes, edit, rgb, sample_garment
 from .grammar import GRAMMAR, read, vocabulary_words
 from .kinds import CATEGORIES, KINDS, LENGTHS, MATERIALS, NECKLINES, PATTERNS, SLEEVES
+from .person import Person, sample_person
+from .person_render import PersonPicture, render_person
 from .render import Style, render, render_with_mask
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "METADATA",
     "NECKLINES",
     "PATTERNS",
+    "Person",
+    "PersonPicture",
     "Row",
     "SHADES",
     "SLEEVES",
@@ -44,9 +48,11 @@ __all__ = [
     "nearest_colour",
     "read",
     "render",
+    "render_person",
     "render_with_mask",
     "rgb",
     "sample_garment",
+    "sample_person",
     "satisfies",
     "renew_collection",
     "save_collection",

@@ -27,7 +27,7 @@ from .shading import (
     light,
 )
 from .swatches import Swatch, flat_colour, make_swatch
-from .view import View, make_view
+from .view import View, make_view, straight_view
 
 Style = Literal["studio", "amateur"]
 
@@ -97,6 +97,24 @@ def render_with_mask(
         picture = _photograph(picture, rng)
     image = Image.fromarray(clip(picture + 0.5, 0, 255).astype(np.uint8))
     return image, canvas.mask
+
+
+def render_cloth(
+    garment: Garment, size: int, supersample: int = 2
+) -> tuple[Field, Field, View, Cut]:
+    """A garment alone, seen straight from above, for a mannequin to wear.
+
+    Returns:
+        Its lit colours 0..255, (size, size, 3); its mask 0..1, (size, size); the view, in pixels
+        of `size * supersample`; its parts.
+    """
+    _check(size, supersample, "studio")
+    pieces = cut(garment)
+    view = straight_view(pieces, size * supersample)
+    canvas = _Canvas(garment, pieces, view, size, supersample)
+    canvas.draw_parts()
+    lit = canvas.lit(stream(garment.seed, "scene studio"), "studio")
+    return clip(lit, 0, 255), canvas.mask_field(), view, pieces
 
 
 def _check(size: int, supersample: int, style: str) -> None:

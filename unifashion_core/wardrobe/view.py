@@ -65,6 +65,18 @@ def make_view(pieces: Cut, side: int, rng: np.random.Generator, style: str) -> V
     return View(matrix, waves, unit, x, y)
 
 
+def straight_view(pieces: Cut, side: int, fill: float = 0.92) -> View:
+    """Look straight at a garment that lies without a wave: places on it can be worked out."""
+    everything = np.vstack([p.outline for p in pieces.parts if isinstance(p, Panel)])
+    low, high = everything.min(axis=0), everything.max(axis=0)
+    unit = fill * side / float((high - low).max())
+    middle = np.array([side / 2, side / 2])
+    matrix = _matrix((low + high) / 2, 0.0, unit, (0.0, 0.0), middle)
+    waves = np.zeros((1, 6))
+    x, y = _inverse_map(matrix, waves, side)
+    return View(matrix, waves, unit, x, y)
+
+
 def _matrix(
     centre: npt.NDArray[np.float64],
     turn: float,

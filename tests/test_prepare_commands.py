@@ -1,0 +1,88 @@
+"""run.py sketch and cutout, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ORIENTATION = 0x0112
+
+
+@pytest.fixture(scope="module")
+def photo(pack, tmp_path_factory):
+    wardrobe = pack.module("unifashion_core.wardrobe")
+    folder = tmp_path_factory.mktemp("photos")
+    garment = wardrobe.sample_garment(3, category="dress")
+    wardrobe.render(garment, 192).resize((144, 192)).save(folder / "dress.png")
+    return folder / "dress.png"
+
+
+@pytest.fixture
+def command(pack, monkeypatch, capsys):
+    cli = pack.module("nodes._cli")
+    root = pack.module("nodes._cli.workflows").__file__
+    folder = root.rsplit("/", 3)[0]
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setenv(cli.INSIDE, folder)
+        code = cli.main([str(word) for word in words], folder)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_cutout_keeps_the_photos_pixels_and_adds_alpha(command, photo, tmp_path):
+    out = tmp_path / "cut.png"
+    code, said, _ = command("cutout", "--image", photo, "--out", out, "--json")
+    assert code == 0
+    line = json.loads(said)
+    assert line["source"] == "plain ground"
+    assert line["size"] == [144, 192]
+    made, before = Image.open(out), Image.open(photo)
+    assert made.mode == "RGBA"
+    assert np.array_equal(np.asarray(made)[..., :3], np.asarray(before))
+    assert 0.1 < (np.asarray(made)[..., 3] > 127).mean() < 0.9
+
+
+def test_cutout_frames_and_says_that_jpeg_is_lossy(command, photo, tmp_path):
+    out = tmp_path / "cut.jpg"
+    code, said, _ = command(
+        "cutout", "--image", photo, "--out", out, "--frame", "192x256", "--json"
+    )
+    assert code == 0
+    assert "lossy" in json.loads(said)["warnings"][0]
+    assert Image.open(out).size == (192, 256)
+
+
+def test_sketch_obeys_the_orientation_and_takes_folders(command, photo, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    turned = Image.open(photo).convert("RGB").rotate(90, expand=True)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # shown turned clockwise
+    turned.save(folder / "turned.jpg", exif=exif, quality=95)
+    Image.open(photo).save(folder / "plain.png")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    code, said, _ = command("sketch", "--garment", folder, "--out", tmp_path / "out", "--json")
+    assert code == 0
+    lines = {json.loads(x)["path"].rsplit("/", 1)[1]: json.loads(x) for x in said.splitlines()}
+    assert lines["turned.jpg"]["size"] == lines["plain.png"]["size"] == [144, 192]
+    assert "not a picture" in lines["broken.jpg"]["error"]
+    drawn = np.asarray(Image.open(tmp_path / "out" / "plain_sketch.png"))
+    assert drawn.ndim == 2
+    assert 0.005 < (drawn > 127).mean() < 0.5
+
+
+def test_a_clash_of_stems_and_a_run_in_which_all_fail_end_with_one(command, photo, tmp_path):
+    other = tmp_path / "dress.jpg"
+    Image.open(photo).convert("RGB").save(other)
+    code, _, err = command("sketch", "--garment", photo, other, "--out", tmp_path / "out")
+    assert code == 1
+    assert "would both be dress_sketch.png" in err
+    code, _, err = command("cutout", "--image", tmp_path / "none.png", "--out", tmp_path / "o.png")
+    assert code == 1
+    assert "can't be read" in err

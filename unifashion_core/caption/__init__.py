@@ -1,0 +1,1 @@
+"""Captions and attributes of garments: captioners behind one Protocol, and where captions go."""

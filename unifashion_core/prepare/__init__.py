@@ -1,0 +1,1 @@
+"""From any photo to what a try-on model needs, and back."""

@@ -1,0 +1,164 @@
+"""Machine code for this CPU, which LLVM makes when a search first needs it: some hundredths of a
+second for a shape of image, so nothing is kept on disk.
+
+llvmlite comes with numba (the extra `fast`). It aborts the process when an instruction is asked for
+that the CPU lacks, hence the look at the CPU's features before anything is compiled.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...deps import require
+from ..layout import Rows
+from ..placement import Placement, Stored
+from ..quantise import Floats
+from .instructions import X86, Instructions
+from .programs import BLOCK, PREAMBLE, Shape, exact_program, scan_program
+from .queries import DigitQueries, split_digits
+
+PAIR_VALUES = 1 << 13
+"""Values of an image from which `exact` hands out images one by one; smaller ones go in groups."""
+SHARED_VALUES = 1 << 20
+"""Values below which one thread is faster than several."""
+
+
+def available_instructions() -> list[Instructions]:
+    """What this CPU can run and llvmlite can write, fastest first; empty without llvmlite."""
+    if find_spec("llvmlite") is None:
+        return []
+    features = require("llvmlite.binding").get_host_cpu_features()
+    return [how for how in X86 if how.available(features)]
+
+
+class NativeKernel:
+    """Scans and exact scores by machine code.
+
+    Args:
+        how: Instructions that this CPU has.
+        threads: Threads that share the work.
+
+    Attributes:
+        name: For results.
+    """
+
+    def __init__(self, how: Instructions, threads: int) -> None:
+        self.name = how.name
+        self._how = how
+        self._threads = threads
+
+    def prepare(self, vectors: Floats) -> DigitQueries:
+        """Round query vectors for scans.
+
+        Args:
+            vectors: (P, D).
+        """
+        if len(vectors) < self._how.tile:
+            return split_digits(vectors, self._how, 1, 1 if self._how.is_wide else 2)
+        how = self._how.batch or self._how
+        return split_digits(vectors, how, how.tile, 1)
+
+    def scan(self, placement: Placement, places: Rows, queries: DigitQueries, out: Floats) -> None:
+        """Score eight-bit copies.
+
+        Args:
+            placement: Where the images' copies are.
+            places: Which images, (n,).
+            queries: From `prepare`.
+            out: For the best of each image for each vector, (P, n).
+        """
+        shape = Shape(*placement.copies.shape)
+        run = _compiled(queries.how, shape, queries.tile, queries.digits)
+        many, vectors = len(places), len(queries.offsets)
+        copies, scales = placement.copies.addresses[places], placement.scales.addresses[places]
+        found = out if vectors == len(out) and out.flags.c_contiguous else queries.room(many)
+        arguments = (
+            *(_at(copies), _at(scales), _at(queries.digits_of), _at(queries.offsets)),
+            *(vectors // queries.tile, _at(found), many),
+        )
+        work = many * shape.tokens * shape.width * vectors
+        self._share(run, arguments, many, max(1, min(256, many // (8 * self._threads))), work)
+        np.multiply(found[: len(out)], queries.scales[:, None], out=out)
+
+    def exact(
+        self, values: Stored, places: Rows, firsts: Rows, lasts: Rows, vectors: Floats
+    ) -> Floats:
+        """Score stored vectors in the fixed order.
+
+        Args:
+            values: Stored float16 tokens, (T, D) each.
+            places: Which of them, (n,).
+            firsts: First query vector of each, (n,).
+            lasts: Query vector behind its last one, (n,).
+            vectors: Query vectors, (P, D).
+
+        Returns:
+            Mean over a pair's query vectors of the best token, (n,).
+        """
+        shape = Shape(*values.shape)
+        run = _compiled(self._how, shape, 0, 0)
+        padded = np.zeros((len(vectors), -(-shape.width // BLOCK) * BLOCK), np.float32)
+        padded[:, : shape.width] = vectors
+        out = np.empty(len(places), np.float32)
+        images, size = values.addresses[places], shape.tokens * shape.width
+        arguments = (_at(images), _at(firsts), _at(lasts), _at(padded), _at(out))
+        step = max(1, PAIR_VALUES // size)
+        self._share(run, arguments, len(places), step, len(places) * size)
+        return out
+
+    def _share(
+        self, run: Callable[..., None], arguments: Sequence[int], count: int, step: int, work: int
+    ) -> None:
+        """Let all threads take from one counter; ctypes lets go of Python's lock meanwhile."""
+        counter = np.zeros(1, np.int64)
+        whole = (*arguments, _at(counter), count, step)
+        helpers = [
+            threading.Thread(target=run, args=whole)
+            for _ in range(self._threads - 1 if work > SHARED_VALUES else 0)
+        ]
+        for helper in helpers:
+            helper.start()
+        run(*whole)
+        for helper in helpers:
+            helper.join()
+
+
+def _at(values: npt.NDArray[Any]) -> int:
+    """The address of an array that the machine code reads as one piece."""
+    if not values.flags.c_contiguous:
+        raise ValueError("an array for machine code has to lie in one piece")
+    return values.ctypes.data
+
+
+@lru_cache(maxsize=32)
+def _compiled(how: Instructions, shape: Shape, tile: int, digits: int) -> Callable[..., None]:
+    """A program for a shape as a function of addresses and integers; `exact` for tile 0."""
+    binding = require("llvmlite.binding")
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    if tile:
+        text = scan_program("program", shape, how, tile, digits)
+    else:
+        text = exact_program("program", shape)
+    module = binding.parse_assembly("\n".join([PREAMBLE, how.declaration, text]))
+    module.verify()
+    machine = binding.Target.from_default_triple().create_target_machine(
+        cpu=binding.get_host_cpu_name(),
+        features=binding.get_host_cpu_features().flatten(),
+        opt=3,
+    )
+    engine = binding.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    arguments = text.split("(", 1)[1].split(")", 1)[0].count(",") + 1
+    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)
+    function = kind(engine.get_function_address("program"))
+    function.engine = engine  # type: ignore[attr-defined] # the code lives as long as its engine
+    return function

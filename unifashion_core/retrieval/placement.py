@@ -1,0 +1,182 @@
+"""Where the vectors of a revision's items lie in its mapped segments, for scans without a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import GalleryError
+from .items import ItemRows
+from .layout import Rows
+from .quantise import Floats, quantise
+from .segments import MappedRows, SegmentView
+
+Truths: TypeAlias = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One entry of equal shape for each of N items, scattered over arrays that lie in memory.
+
+    Attributes:
+        parts: The arrays, (rows, *shape) each, in one piece.
+        part_of: Which of them holds an item's entry, (N,).
+        rows: Its row there, (N,).
+        addresses: Where it begins in memory, (N,).
+    """
+
+    parts: tuple[npt.NDArray[Any], ...]
+    part_of: Rows
+    rows: Rows
+    addresses: Rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one entry."""
+        return self.parts[0].shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+    def gather(self, places: Rows) -> npt.NDArray[Any]:
+        """Some items' entries, (places, *shape); not copied where they lie one after the other."""
+        part_of, rows = self.part_of[places], self.rows[places]
+        if len(rows) and (part_of == part_of[0]).all() and (np.diff(rows) == 1).all():
+            return self.parts[int(part_of[0])][int(rows[0]) : int(rows[-1]) + 1]
+        out = np.empty((len(places), *self.shape), self.parts[0].dtype)
+        numbers = np.unique(part_of)
+        for number in numbers:
+            chosen = part_of == number if len(numbers) > 1 else slice(None)
+            out[chosen] = self.parts[number][rows[chosen]]
+        return out
+
+
+def stored(parts: Sequence[npt.NDArray[Any]], part_of: Rows, rows: Rows) -> Stored:
+    """Find the addresses of entries.
+
+    Args:
+        parts: Arrays in one piece.
+        part_of: Which of them holds an item's entry, (N,).
+        rows: Its row there, (N,).
+    """
+    starts = np.array([part.ctypes.data for part in parts], np.int64)
+    size = parts[0][:0].itemsize * int(np.prod(parts[0].shape[1:]))
+    return Stored(tuple(parts), part_of, rows, starts[part_of] + rows * size)
+
+
+class Placement:
+    """The items of one revision and where a scan finds them.
+
+    Args:
+        views: The revision's segments of tokens, by row number.
+        items: All its items.
+        shape: Tokens of an image and their width, (T, D).
+
+    Attributes:
+        items: The items, N, in order of id.
+        copies: Eight-bit copies, (T, D) each.
+        scales: Their scales, (T,) each.
+        values: The stored float16 tokens, (T, D) each.
+        bounds: How far each copy may be off, (N,).
+
+    Raises:
+        GalleryError: If an item points at a row that no segment has.
+    """
+
+    def __init__(
+        self, views: Sequence[SegmentView], items: ItemRows, shape: tuple[int, ...]
+    ) -> None:
+        self.items = items
+        self._views = views = tuple(views) or (_no_rows(shape),)
+        part_of, rows = _find(views, items.token_rows)
+        self.copies = stored([view.int8 for view in views], part_of, rows)
+        self.scales = stored([view.scales for view in views], part_of, rows)
+        self.values = stored([view.f16 for view in views], part_of, rows)
+        bounds = stored([view.bounds for view in views], part_of, rows)
+        self.bounds: Floats = bounds.gather(np.arange(len(items)))
+        self._checked = np.zeros(len(items), np.bool_)
+        last = int(items.ids[-1]) if len(items) else 0
+        self._place_of = np.full(last + 1, -1, np.int32)
+        self._place_of[items.ids] = np.arange(len(items), dtype=np.int32)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def places(self, ids: Rows) -> Rows:
+        """Places of some items among all, (ids,)."""
+        return self._place_of[ids].astype(np.int64)
+
+    def check(self, places: Rows) -> None:
+        """Refuse stored tokens that aren't what was committed; each is looked at once.
+
+        Raises:
+            GalleryError: It names the file.
+        """
+        fresh = np.unique(places[~self._checked[places]])
+        part_of, rows = self.values.part_of[fresh], self.values.rows[fresh]
+        for number in np.unique(part_of):
+            self._views[int(number)].check_rows(rows[part_of == number])
+        self._checked[fresh] = True
+
+
+def _no_rows(shape: tuple[int, ...]) -> SegmentView:
+    f16 = np.empty((0, *shape), np.float16)
+    return SegmentView(0, 0, f16, *quantise(f16))
+
+
+def _find(views: Sequence[SegmentView], token_rows: Rows) -> tuple[Rows, Rows]:
+    """View and row in it of each token row."""
+    firsts = np.array([view.first_item for view in views], np.int64)
+    ends = firsts + np.array([view.count for view in views], np.int64)
+    part_of = np.searchsorted(firsts, token_rows, side="right") - 1
+    inside = part_of >= 0
+    inside[inside] = token_rows[inside] < ends[part_of[inside]]
+    if not inside.all():
+        where = views[0].where.split(":")[0] or "Gallery"
+        stored_rows = int(sum(view.count for view in views))
+        raise GalleryError(
+            f"{where}: an item points at vector {int(token_rows[~inside][0])}, {stored_rows} are "
+            "stored. Restore it from a copy, or run `gallery repair` to go on without the item."
+        )
+    return part_of, token_rows - firsts[part_of]
+
+
+@dataclass(frozen=True)
+class CaptionPlacement:
+    """Vectors of captions of the items that have one.
+
+    Attributes:
+        has: Whether an item has one, (N,).
+        places: Places of those that have, ascending, (C,).
+        values: Their vectors, (1, D) each, float16.
+    """
+
+    has: Truths
+    places: Rows
+    values: Stored | None
+
+
+def place_captions(captions: MappedRows, items: ItemRows) -> CaptionPlacement:
+    """Find the captions of a revision's items.
+
+    Args:
+        captions: The revision's rows of captions.
+        items: All its items.
+
+    Raises:
+        GalleryError: If an item points at a row that was never stored, or one is damaged.
+    """
+    has = items.caption_rows >= 0
+    places = np.flatnonzero(has)
+    if not len(places):
+        return CaptionPlacement(has, places, None)
+    wanted = items.caption_rows[places]
+    captions.check(wanted)
+    firsts, parts = zip(*captions.parts(), strict=True)
+    part_of = np.searchsorted(np.array(firsts), wanted, side="right") - 1
+    rows = wanted - np.array(firsts)[part_of]
+    return CaptionPlacement(has, places, stored([p[:, None] for p in parts], part_of, rows))
