@@ -26,7 +26,12 @@ from ._lock import PLATFORMS, normal_name, read_requirements
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 SECTIONS = ("run", "train", "test")
-HELD = ("torch==2.13.0",)
+HELD = (
+    "torch==2.13.0",
+    # What ai-edge-litert asks for; later ones say that they are for Pythons below 3.11 alone, which
+    # pip heeds and uv does not.
+    "backports-strenum==1.2.8",
+)
 
 _SYSTEMS: dict[str, dict[str, str]] = {
     "linux": {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"},
