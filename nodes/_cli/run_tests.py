@@ -18,7 +18,7 @@ _QUICK = "not slow and not long and not browser and not gpu and not comfy"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--quick", action="store_true", help="core and node tests alone, in under a minute"
+        "--quick", action="store_true", help="core and node tests alone, without checks"
     )
     parser.epilog = "Any other argument goes to pytest, such as -k NAME or tests/test_setup.py."
 
