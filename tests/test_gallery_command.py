@@ -181,6 +181,8 @@ def test_a_gallery_goes_to_a_server_and_back(pack, ask, gallery, encoder, tmp_pa
     found = ask("search", "--gallery", "store", *where, *words)[1]
     wanted = ask("search", "--gallery", gallery, *words)[1]
     assert found["exact"]
+    assert isinstance(found["candidates"], int)
+    assert found["kernel"] == "server"
     assert [hit["score"] for hit in found["hits"]] == pytest.approx(
         [hit["score"] for hit in wanted["hits"]], abs=1e-6
     )
@@ -233,10 +235,15 @@ def test_a_mark_on_nothing_is_an_error(pack, run, gallery, encoder):
         run("search", "--gallery", gallery, "--like", "nothing.png", "--encoder", encoder)
 
 
-def test_every_line_of_answers_has_the_revision(run, gallery, encoder, tmp_path, capsys):
+def test_every_line_of_answers_says_what_was_searched(
+    pack, run, gallery, encoder, tmp_path, capsys
+):
     file = tmp_path / "q.jsonl"
     file.write_text('{"id": 1, "text": "a dress"}\n{"id": 2}\n', "utf-8")
     run("search", "--gallery", gallery, "--queries", file, "--encoder", encoder)
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [answer["revision"] for answer in answers] == [1, 1]
     assert "error" in answers[1]
+    names = pack.module("unifashion_core.retrieval.kernels").kernel_names()
+    assert answers[0]["kernel"] in names
+    assert answers[0]["candidates"] >= len(answers[0]["hits"])

@@ -14,6 +14,7 @@ from retrieval_encoder import TOKENS, WIDTH, ProjectionEncoder, save_pictures
 from unifashion_core.errors import AbilityError, GalleryError, InputError
 from unifashion_core.imaging import open_image
 from unifashion_core.retrieval.index import index_folder
+from unifashion_core.retrieval.kernels import choose_kernel
 from unifashion_core.retrieval.metrics import mean, precision_at, recall_at
 from unifashion_core.retrieval.query import (
     blend,
@@ -89,6 +90,19 @@ def test_a_picture_finds_itself_first(
         gallery.revision,
         encoder.fingerprint,
     )
+
+
+def test_hits_say_how_many_were_scored_exactly_and_by_what(
+    gallery: Gallery, photos: list[Path], encoder: ProjectionEncoder
+) -> None:
+    embedding = image_query(encoder, pictures(photos[:2]))
+
+    first = search(gallery, embedding, top_k=2)
+    torch_alone = search(gallery, embedding, top_k=2, kernel=choose_kernel("torch"))
+
+    assert all(2 <= count <= len(photos) for count in first.candidates)
+    assert len(first.candidates) == 2
+    assert (first.kernel, torch_alone.kernel) == (choose_kernel().name, "torch")
 
 
 @pytest.mark.parametrize("caption_weight", [0.0, 1.0])

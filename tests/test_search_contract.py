@@ -165,6 +165,7 @@ def test_every_backend_finds_the_same(gallery: Any, own: Gallery, case: str) -> 
         h.file for h in wanted.rows[0] if h.score > threshold
     }
     assert found.exact
+    assert all(len(row) <= n <= N for row, n in zip(found.rows, found.candidates, strict=True))
     assert found.revision == gallery.revision
 
 

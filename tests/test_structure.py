@@ -23,7 +23,7 @@ REASON = re.compile(r"#\s*Size:\s*\S{3,}")
 PARTS = {"encoder", "retrieval", "caption", "prepare", "tryon"}
 UPPER = {"rendering", "training", "evaluation"}
 SIDE = {"wardrobe", "pocket"}
-BASE = {"types", "errors", "deps", "imaging", "cutout", "text", "attention", "weights"}
+BASE = {"types", "errors", "deps", "imaging", "cutout", "text", "attention", "weights", "garments"}
 LIBRARIES = {"torch", "numpy", "PIL", "safetensors"}
 
 

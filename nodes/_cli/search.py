@@ -174,6 +174,8 @@ def _hits_json(hits: Hits) -> dict[str, Any]:
         "notes": [*query.notes, *hits.notes],
         "revision": hits.revision,
         "exact": hits.exact,
+        "candidates": hits.candidates[0],
+        "kernel": hits.kernel,
     }
 
 

@@ -11,7 +11,7 @@ from .bounds import ScoredPart
 from .columns import Columns, flat
 from .filters import Where, parse_where
 from .items import StoredItem
-from .kernels import Kernel
+from .kernels import Kernel, choose_kernel
 from .placement import CaptionPlacement, Placement, place_captions
 from .scoring import Captions, Ranking, rank
 from .store import Gallery, Snapshot
@@ -56,6 +56,7 @@ def search(
     with gallery.snapshot() as snapshot:
         items = snapshot.item_rows(clauses)
         placement = _placement(snapshot)
+        kernel = kernel or choose_kernel()
         rankings = rank(
             placement,
             [_scored_parts(query) for query in embedding.queries],
@@ -77,6 +78,8 @@ def search(
             gallery.name,
             snapshot.revision,
             tuple(notes),
+            candidates=tuple(ranking.candidates for ranking in rankings),
+            kernel=kernel.name,
         )
 
 

@@ -161,9 +161,12 @@ class ServerGallery:
         about, conditions = self._about(), self.conditions(where)
         total = max(1, self.count)
         rows: list[tuple[Hit, ...]] = []
+        scored: list[int] = []
         for query in embedding.queries:
             asked = Asked(query, tuple(conditions), top_k, total, caption_weight, prefetch)
-            rows.append(self._hits(self._best(asked)))
+            best, candidates = self._best(asked)
+            rows.append(self._hits(best))
+            scored.append(candidates)
         notes = () if any(rows) else ("no item passes the filter",) if conditions else ()
         return Hits(
             tuple(rows),
@@ -173,10 +176,12 @@ class ServerGallery:
             about.revision,
             notes,
             exact=prefetch == 0,
+            candidates=tuple(scored),
+            kernel="server",
         )
 
-    def _best(self, asked: Asked) -> list[tuple[int, float]]:
-        """Ids and scores of the best items.
+    def _best(self, asked: Asked) -> tuple[list[tuple[int, float]], int]:
+        """Ids and scores of the best items, and how many were scored here.
 
         A server rounds a query to float16, as it keeps the vectors. So all items whose score could
         still be among the best are scored again here, from the vectors as they are stored.
@@ -197,7 +202,7 @@ class ServerGallery:
         for start in range(0, len(chosen), _PART):
             for point in self.points.get(chosen[start : start + _PART], vectors=True):
                 exact.append((point.id, asked.score(point.vectors)))
-        return sorted(exact, key=lambda entry: (-entry[1], entry[0]))[: asked.top_k]
+        return sorted(exact, key=lambda entry: (-entry[1], entry[0]))[: asked.top_k], len(exact)
 
     def _rough(self, asked: Asked, limit: int) -> dict[int, float]:
         """Scores as the server gives them, by item id."""
