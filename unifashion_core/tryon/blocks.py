@@ -17,6 +17,39 @@ OnAttention = Callable[[Tensor, Tensor], None]
 _TRANSFORMER_EPS = 1e-6
 
 
+Places = tuple[Tensor, Tensor]
+"""Embeddings of the places of queries, (M, width), and of keys, (N, context_width)."""
+
+
+def place_embedding(height: int, width: int, channels: int, like: Tensor) -> Tensor:
+    """Sines and cosines of each place's share of the height and of the width, row by row.
+
+    Shares, not numbers: the same place of a larger grid has the same embedding.
+
+    Args:
+        height: Of the grid.
+        width: Of the grid.
+        channels: Of the embedding, a multiple of 4.
+        like: Where and in what type it is needed.
+
+    Returns:
+        (height * width, channels), -1..1.
+
+    Source: Dosovitskiy et al. 2021 (ViT), appendix D.4, with frequencies for shares.
+    """
+    count = channels // 4
+    octaves = torch.linspace(0.0, 4.0, count, dtype=torch.float32, device=like.device)
+    waves = math.pi * torch.pow(2.0, octaves)
+    found: list[Tensor] = []
+    for places in (height, width):
+        shares = (torch.arange(places, dtype=torch.float32, device=like.device) + 0.5) / places
+        angles = shares[:, None] * waves
+        found.append(torch.cat([torch.sin(angles), torch.cos(angles)], dim=-1))
+    rows = found[0][:, None].expand(height, width, 2 * count)
+    columns = found[1][None].expand(height, width, 2 * count)
+    return torch.cat([rows, columns], dim=-1).flatten(0, 1).to(like.dtype)
+
+
 def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
     """Cosines and sines of a time step, (B,) -> (B, width), float32.
 
@@ -68,18 +101,20 @@ class CrossAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
 
     def forward(
-        self, x: Tensor, context: Tensor | None = None, on_attention: OnAttention | None = None
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        on_attention: OnAttention | None = None,
+        places: Places | None = None,
     ) -> Tensor:
         """(B, M, width) and (B, N, context_width) -> (B, M, width)."""
         context = x if context is None else context
-        q, k, v = self._split(self.to_q(x)), *map(self._split, self._keys_and_values(context))
+        asked, keyed = (x, context) if places is None else (x + places[0], context + places[1])
+        q, k, v = map(self._split, (self.to_q(asked), self.to_k(keyed), self.to_v(context)))
         if on_attention is not None:
             on_attention(q, k)
         attended = self._attention(q, k, v).transpose(1, 2).flatten(2)  # (B, H, M, K) -> (B, M, C)
         return self.to_out[0](attended)
-
-    def _keys_and_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        return self.to_k(context), self.to_v(context)
 
     def _split(self, x: Tensor) -> Tensor:
         batch, count, width = x.shape
@@ -121,24 +156,38 @@ class TransformerBlock(nn.Module):
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
 
     def forward(
-        self, x: Tensor, context: Tensor, on_attention: OnAttention | None = None
+        self,
+        x: Tensor,
+        context: Tensor,
+        on_attention: OnAttention | None = None,
+        places: Places | None = None,
     ) -> Tensor:
         """(B, M, width) and (B, N, context_width) -> (B, M, width)."""
         x = x + self.attn1(self.norm1(x))
-        x = x + self.attn2(self.norm2(x), context, on_attention)
+        x = x + self.attn2(self.norm2(x), context, on_attention, places)
         return x + self.ff(self.norm3(x))
 
 
 class SpatialTransformer(nn.Module):
     """A transformer block over the places of a map.
 
+    With `positions` the context is a map of the same grid, and queries and keys carry their place.
+
     Source: Rombach et al. 2022 (latent diffusion), section 3.3 and appendix E.2.1.
     """
 
     def __init__(
-        self, width: int, context_width: int, heads: int, groups: int, attention: AttentionBackend
+        self,
+        width: int,
+        context_width: int,
+        heads: int,
+        groups: int,
+        attention: AttentionBackend,
+        *,
+        positions: bool = False,
     ) -> None:
         super().__init__()
+        self._widths = (width, context_width) if positions else None
         self.norm = nn.GroupNorm(groups, width, eps=_TRANSFORMER_EPS)
         self.proj_in = nn.Conv2d(width, width, 1)
         self.transformer_blocks = nn.ModuleList(
@@ -152,7 +201,12 @@ class SpatialTransformer(nn.Module):
         """(B, C, h, w) and (B, N, context_width) -> (B, C, h, w)."""
         places = self.proj_in(self.norm(x))
         tokens = places.flatten(2).transpose(1, 2)  # (B, C, h, w) -> (B, h*w, C)
-        tokens = self.transformer_blocks[0](tokens, context, on_attention)
+        places: Places | None = None
+        if self._widths is not None:
+            height, width = x.shape[2:]
+            embedded = [place_embedding(height, width, c, tokens) for c in self._widths]
+            places = embedded[0], embedded[1]
+        tokens = self.transformer_blocks[0](tokens, context, on_attention, places)
         return self.proj_out(tokens.transpose(1, 2).reshape(x.shape)) + x
 
 

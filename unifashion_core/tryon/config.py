@@ -24,6 +24,8 @@ class UNetConfig:
         context_dim: Width of the context tokens.
         norm_groups: Of every group norm; must divide all widths.
         prediction_type: What the network predicts: the noise, or v.
+        warp_positions: Whether queries and keys of the warp blocks carry their place on the grid.
+            The paper's have none; a small model learns where to look much faster with it.
     """
 
     latent_channels: int = 4
@@ -35,6 +37,7 @@ class UNetConfig:
     context_dim: int = 768
     norm_groups: int = 32
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
+    warp_positions: bool = False
 
     def __post_init__(self) -> None:
         for width in self.widths:
@@ -103,6 +106,8 @@ class ClipConfig:
         places: Positions: text tokens, or patches and the class token.
         vocabulary: Token ids; 0 for vision.
         patch_size: Pixels of a patch; 0 for text.
+        ids: For a text encoder with rows for some of CLIP's tokens only: which of CLIP's ids each
+            row stands for, ascending; empty where it has them all.
     """
 
     width: int = 768
@@ -112,6 +117,14 @@ class ClipConfig:
     places: int = 77
     vocabulary: int = 49408
     patch_size: int = 0
+    ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.ids and (len(self.ids) != self.vocabulary or list(self.ids) != sorted(self.ids)):
+            raise InputError(
+                f"try-on config: {len(self.ids)} token ids for {self.vocabulary} rows, wanted as "
+                "many, ascending. Take the config.json that came with the weights."
+            )
 
     @property
     def image_size(self) -> int:
@@ -129,6 +142,10 @@ class TryOnConfig:
         text: Text encoder, or None.
         image: Image encoder, or None; it comes with its mapper.
         mapper_layers: Blocks of the mapper.
+        size: Height and width in pixels of the pictures that it was trained on.
+        pose_map: What its pose maps are: "densepose", or "parts", the body parts that
+            `prepare` draws from joints.
+        distilled: Whether it was distilled to sample in a few steps (LCM).
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
@@ -136,6 +153,9 @@ class TryOnConfig:
     text: ClipConfig | None = None
     image: ClipConfig | None = None
     mapper_layers: int = 5
+    size: tuple[int, int] = (512, 384)
+    pose_map: Literal["densepose", "parts"] = "densepose"
+    distilled: bool = False
 
     @property
     def context(self) -> Literal["text", "image"]:
@@ -165,7 +185,7 @@ class TryOnConfig:
             for name, kind in parts.items():
                 if values.get(name) is not None:
                     values[name] = kind(**_tuples(values[name]))
-            return cls(**values)
+            return cls(**_tuples(values))
         except TypeError as e:
             raise InputError(
                 f"try-on config: {e}. Take the config.json that came with the weights."

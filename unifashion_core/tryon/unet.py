@@ -123,8 +123,7 @@ class TryOnUNet(_Encoder):
         for level, wide in reversed(list(enumerate(config.widths))):
             for number in range(config.num_res_blocks + 1):
                 if len(outputs) >= config.first_warp:
-                    heads = config.num_heads
-                    warps.append(SpatialTransformer(width, hints.pop(), heads, groups, attention))
+                    warps.append(_warp_block(config, attention, width, hints.pop()))
                 block = _level_block(config, attention, width + skips.pop(), wide, factor)
                 width = wide
                 if level and number == config.num_res_blocks:
@@ -219,6 +218,19 @@ def _level_block(
     if factor in config.attention_resolutions:
         block.append(_transformer(config, attention, width))
     return block
+
+
+def _warp_block(
+    config: UNetConfig, attention: AttentionBackend, width: int, hint_width: int
+) -> SpatialTransformer:
+    return SpatialTransformer(
+        width,
+        hint_width,
+        config.num_heads,
+        config.norm_groups,
+        attention,
+        positions=config.warp_positions,
+    )
 
 
 def _transformer(config: UNetConfig, attention: AttentionBackend, width: int) -> SpatialTransformer:
