@@ -199,8 +199,8 @@ class SpatialTransformer(nn.Module):
         self, x: Tensor, context: Tensor, on_attention: OnAttention | None = None
     ) -> Tensor:
         """(B, C, h, w) and (B, N, context_width) -> (B, C, h, w)."""
-        places = self.proj_in(self.norm(x))
-        tokens = places.flatten(2).transpose(1, 2)  # (B, C, h, w) -> (B, h*w, C)
+        projected = self.proj_in(self.norm(x))
+        tokens = projected.flatten(2).transpose(1, 2)  # (B, C, h, w) -> (B, h*w, C)
         places: Places | None = None
         if self._widths is not None:
             height, width = x.shape[2:]
