@@ -15,6 +15,9 @@ EFFICIENTNET_LITE0 = _HERE / "efficientnet_lite0"
 BERT_VOCABULARY = _HERE / "tokenizers" / "bert-base-uncased" / "vocab.txt"
 """The 30,522 word pieces of bert-base-uncased; `[DEC]` is added by the tokenizer."""
 
+CLIP_MERGES = _HERE / "tokenizers" / "clip" / "merges.txt"
+"""The 48,894 byte-pair merges of CLIP's tokenizer, one a line."""
+
 MEDIAPIPE = _HERE / "mediapipe"
 """Folder of MediaPipe's person networks: person_detector, pose_landmarks and selfie_segmentation,
 .safetensors each, CARD.md."""
