@@ -19,7 +19,18 @@ async def comfy_entrypoint() -> ComfyExtension:
             register_folders(MODEL_KINDS)
 
         async def get_node_list(self) -> list[type[io.ComfyNode]]:
-            from . import caption, curate, encode, fit, gallery, loaders, prepare, search, wardrobe
+            from . import (
+                caption,
+                curate,
+                encode,
+                fit,
+                gallery,
+                loaders,
+                prepare,
+                search,
+                wardrobe,
+                weights,
+            )
 
             return [
                 wardrobe.SampleWardrobe,
@@ -54,6 +65,7 @@ async def comfy_entrypoint() -> ComfyExtension:
                 fit.SketchGarment,
                 fit.FitToModel,
                 fit.PasteBack,
+                weights.DownloadWeights,
             ]
 
     return UniFashionExtension()

@@ -49,6 +49,7 @@ __all__ = [
     "attention_function",
     "check_gallery_name",
     "device",
+    "download_folder",
     "find_model",
     "free_memory",
     "galleries_folder",
@@ -225,6 +226,14 @@ def model_folders(kind: str) -> list[Path]:
     if not IN_COMFYUI:
         return current().folders.model_folders(kind)
     return [Path(p) for p in _registered(kind)]
+
+
+def download_folder(kind: str) -> Path:
+    """Where new models of a kind go: the first folder that is listed for it; it may not exist."""
+    if not IN_COMFYUI:
+        return current().folders.models / kind
+    listed = _registered(kind)
+    return Path(listed[0]) if listed else Path(_folders.models_dir) / kind
 
 
 def list_models(kind: str) -> list[str]:

@@ -13,6 +13,7 @@ from ..unifashion_core.types import Hit, OnStep, Query
 from ._comfy import ProgressBar, image_folders, intermediate_device, intermediate_dtype
 
 WHITE = (255, 255, 255)
+SHIPS = "licence: ships with the pack, see NOTICE; what you make with it may be sold"
 
 
 def pictures(image: torch.Tensor) -> list[Image.Image]:

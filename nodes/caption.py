@@ -45,6 +45,7 @@ from ..unifashion_core.pocket import EFFICIENTNET_LITE0, ENCODER
 from ..unifashion_core.retrieval.store import Gallery as GalleryValue
 from ..unifashion_core.retrieval.writer import open_writer
 from ..unifashion_core.types import GarmentAttributes
+from ..unifashion_core.weights import licence_of
 from ._comfy import (
     attention_function,
     check_gallery_name,
@@ -59,7 +60,7 @@ from ._comfy import (
     output_folder,
     resolve_image_folder,
 )
-from ._convert import pictures, progress
+from ._convert import SHIPS, pictures, progress
 from ._types import Attributes, Captioner, Encoder, Gallery, ManagedCaptioner, ManagedEncoder
 
 BATCH = 16
@@ -251,7 +252,10 @@ class LoadCaptioner(io.ComfyNode):
             value = _from_folder(find_model(KIND, captioner), choice, attention, encoder)
         able = ", ".join(sorted(value.captioner.abilities))
         print_of = value.captioner.fingerprint[:8]
-        return io.NodeOutput(value, f"{captioner}: can {able}; fingerprint {print_of}")
+        licence = SHIPS if encoder is None else "licence: that of the connected encoder"
+        if captioner != OF_ENCODER:
+            licence = licence_of(find_model(KIND, captioner))
+        return io.NodeOutput(value, f"{captioner}: can {able}; fingerprint {print_of}\n{licence}")
 
 
 class CaptionImages(io.ComfyNode):

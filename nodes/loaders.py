@@ -6,6 +6,7 @@ from ..unifashion_core.attention import ATTENTION_NAMES, choose_attention
 from ..unifashion_core.encoder.checkpoint import Placement, open_encoder
 from ..unifashion_core.encoder.memory import activation_bytes
 from ..unifashion_core.pocket import BERT_VOCABULARY, EFFICIENTNET_LITE0, ENCODER
+from ..unifashion_core.weights import licence_of
 from ._comfy import (
     attention_function,
     device,
@@ -17,6 +18,7 @@ from ._comfy import (
     offload_device,
     user_cache,
 )
+from ._convert import SHIPS
 from ._types import Encoder, ManagedEncoder
 
 KIND = "unifashion_encoders"
@@ -104,7 +106,9 @@ class LoadEncoder(io.ComfyNode):
             cache=user_cache(),
         )
         patcher = manage(found.encoder.model, name="UniFashionEncoder")
+        licence = SHIPS if encoder == POCKET else licence_of(path)
         info = f"{encoder}: {found.report.summary()}; fingerprint {found.encoder.fingerprint[:8]}"
+        info += f"\n{licence}"
         return io.NodeOutput(
             ManagedEncoder(found.encoder, patcher, activation_bytes(found.encoder, 1)), info
         )

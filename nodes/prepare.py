@@ -30,6 +30,7 @@ from ..unifashion_core.prepare.regions import (
     SLEEVES,
 )
 from ..unifashion_core.prepare.worn import WORN_REGIONS
+from ..unifashion_core.weights import licence_of
 from ._comfy import (
     find_model,
     io,
@@ -39,7 +40,7 @@ from ._comfy import (
     offload_device,
     once_a_process,
 )
-from ._convert import progress
+from ._convert import SHIPS, progress
 from ._types import ManagedPreparer
 from ._types import Preparer as PreparerType
 
@@ -95,9 +96,11 @@ class LoadPreparer(io.ComfyNode):
     @classmethod
     def execute(cls, *, preparer: str, labels: str) -> io.NodeOutput:
         if preparer == BUILT_IN:
-            return io.NodeOutput(built_in(), BUILT_IN)
-        made = _with_segmenter(find_model(KIND, preparer), None if labels == _BY_NAME else labels)
-        return io.NodeOutput(made, f"{preparer}, {labels}; persons by the built-in networks")
+            return io.NodeOutput(built_in(), f"{BUILT_IN}\n{SHIPS}")
+        path = find_model(KIND, preparer)
+        made = _with_segmenter(path, None if labels == _BY_NAME else labels)
+        info = f"{preparer}, {labels}; persons by the built-in networks\n{licence_of(path)}"
+        return io.NodeOutput(made, info)
 
 
 class AgnosticMask(io.ComfyNode):

@@ -43,3 +43,7 @@ class MissingPackageError(UniFashionError, ImportError):
 
 class BackendError(UniFashionError, RuntimeError):
     """A chosen attention backend or device can't run here."""
+
+
+class DownloadError(UniFashionError, OSError):
+    """A file can't be fetched, or is not the one that is known."""

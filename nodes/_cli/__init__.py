@@ -50,6 +50,7 @@ COMMANDS: dict[str, Command] = {
     "mask": Command("mask", "mark what a try-on model shall paint anew on a photo"),
     "sketch": Command("sketch", "draw garments as lines, or clean drawn sketches"),
     "cutout": Command("cutout", "cut garments out of their photos"),
+    "download": Command("download", "fetch known weights, or list them with their licences"),
     "train": Command("train", "train an encoder on your own pictures", ("run", "train")),
     "bench": Command("bench", "measure how well and how fast things work", ("run", "test")),
     "parity": Command("parity", "compare the networks with reference vectors"),

@@ -7,6 +7,7 @@ from .place import place_tensor as place_tensor
 from .read import read_config as read_config
 from .read import read_json as read_json
 from .read import read_weights as read_weights
+from .receipts import licence_of as licence_of
 from .values import StoredTensor as StoredTensor
 from .values import WeightFormat as WeightFormat
 from .values import Weights as Weights
