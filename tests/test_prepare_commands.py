@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -86,3 +87,37 @@ def test_a_clash_of_stems_and_a_run_in_which_all_fail_end_with_one(command, phot
     code, _, err = command("cutout", "--image", tmp_path / "none.png", "--out", tmp_path / "o.png")
     assert code == 1
     assert "can't be read" in err
+
+
+def test_bench_masks_writes_a_sheet_of_any_photos(command, pack, photo, tmp_path):
+    wardrobe = pack.module("unifashion_core.wardrobe")
+    photos = tmp_path / "mine"
+    photos.mkdir()
+    person = wardrobe.sample_person(3, wardrobe.sample_garment(20, category="t-shirt"))
+    wardrobe.render_person(person, 256).image.save(photos / "person <1>.png")
+    Image.open(photo).save(photos / "dress.png")
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    before = sorted(photos.iterdir())
+    out = tmp_path / "sheet"
+    code, said, _ = command("bench", "masks", "--data", photos, "--out", out, "--json")
+    assert code == 0
+    assert json.loads(said) == {}  # no parse maps, so no figures
+    page = (out / "report.html").read_text("utf-8")
+    for title in ("mask: upper", "mask: lower", "mask: dress", "pose map", "cut-out: upper",
+                  "sketch: upper", "cut-out", "sketch"):  # fmt: skip
+        assert f"<b>{title}</b>" in page
+    assert "person &lt;1&gt;.png" in page
+    assert "not a picture" in page
+    shown = re.findall(r'src="(pictures/[^"]+)"', page)
+    assert len(shown) == 7 + 3
+    assert all(max(Image.open(out / name).size) <= 360 for name in shown)
+    assert sorted(photos.iterdir()) == before
+
+
+def test_bench_masks_without_parse_maps_or_a_sheet_is_refused(command, tmp_path):
+    code, _, err = command("bench", "masks", "--data", tmp_path)
+    assert code == 1
+    assert "no folder with person.jpg and parse.png" in err
+    code, _, err = command("bench", "masks", "--data", tmp_path / "none", "--out", tmp_path / "o")
+    assert code == 1
+    assert "no such folder" in err

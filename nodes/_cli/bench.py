@@ -2,13 +2,15 @@
 
   bench encoder --data FOLDER    how well it finds what it should, on photos that no training saw
   bench caption --data FOLDER    what it says of those photos: captions, attributes, fused search
-  bench masks --data FOLDER      agnostic masks of photos whose parse maps are known
+  bench masks --data FOLDER      agnostic masks of photos whose parse maps are known; with --out DIR
+                                 a sheet of every mask, pose map, cut-out and sketch to look at
   bench retrieval                an exact search of 50,000 images beside other ways to do it
 
 FOLDER is the unpacked clothing-dataset-small (CC0); the held-out photos, their labels and the
-prompts are the committed ones. Every figure comes with its n; a class, cell or target counts when
-at least ten photos are relevant. `bench retrieval` makes its features itself, and lets all engines
-take turns in one process; a million images take 26 GB of disk for a while.
+prompts are the committed ones. For masks it holds bundles (person.jpg, parse.png and keypoints);
+with --out any photos of persons and garments will do. Every figure comes with its n; a class, cell
+or target counts when at least ten photos are relevant. `bench retrieval` makes its features itself,
+and lets all engines take turns in one process; a million images take 26 GB of disk for a while.
 """
 
 from __future__ import annotations
@@ -43,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="attention that the network computes with (default: auto)",
     )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="of masks: write DIR/report.html to look at"
+    )
     _bench_retrieval.add_arguments(parser)
 
 
@@ -58,12 +63,20 @@ def run(args: argparse.Namespace) -> int:
 def _run_masks(args: argparse.Namespace) -> int:
     import torch
 
-    from ...unifashion_core.evaluation.masks import evaluate_masks
+    from ...unifashion_core.evaluation.masks import evaluate_masks, has_bundles
     from ...unifashion_core.pocket import MEDIAPIPE
     from ...unifashion_core.prepare.person import find_person, load_networks
 
     networks = load_networks(MEDIAPIPE, torch.device("cpu"), torch.float32)
-    report = evaluate_masks(args.data, lambda image: find_person(image, networks), on_step=_show)
+    report: dict[str, Any] = {}
+    if args.out is None or has_bundles(args.data):
+        report = evaluate_masks(args.data, lambda im: find_person(im, networks), on_step=_show)
+    if args.out is not None:
+        from ._prepare_sheet import write_sheet
+        from ._progress import ProgressLine
+
+        page = write_sheet(args.data, args.out, networks, report, ProgressLine("preparing"))
+        print(f"sheet: {page}", file=sys.stderr)
     if args.json:
         print(json.dumps(report, indent=1))
         return 0

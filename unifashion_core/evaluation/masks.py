@@ -80,8 +80,7 @@ def evaluate_masks(
     Raises:
         FolderError: If there is no bundle.
     """
-    places = [p for p in (folder / "bundles", folder) if p.is_dir()]
-    found = sorted(b for p in places[:1] for b in p.iterdir() if (b / "parse.png").is_file())
+    found = _bundles(folder)
     if not found:
         raise FolderError(
             f"{folder}: no folder with person.jpg and parse.png in it. Give the folder of bundles."
@@ -100,6 +99,18 @@ def evaluate_masks(
     }
     report["no_person"] = _persons(folder, find)
     return report
+
+
+def has_bundles(folder: Path) -> bool:
+    """Whether `evaluate_masks` has anything to measure in a folder."""
+    return bool(_bundles(folder))
+
+
+def _bundles(folder: Path) -> list[Path]:
+    place = folder / "bundles" if (folder / "bundles").is_dir() else folder
+    if not place.is_dir():
+        raise FolderError(f"{folder}: no such folder. Check its name.")
+    return sorted(b for b in place.iterdir() if (b / "parse.png").is_file())
 
 
 def _measure(bundle: Bundle, person: Sequence[Source]) -> list[tuple[str, dict[str, float]]]:
