@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 import torch
 from PIL import Image
 
 from ..unifashion_core.errors import ImageError, InputError
 from ..unifashion_core.imaging import open_image
+from ..unifashion_core.rendering.sheets import SheetStyle, hits_sheet
 from ..unifashion_core.retrieval.rerank import rerank
 from ..unifashion_core.retrieval.search import search
-from ..unifashion_core.retrieval.sheets import SheetStyle, hits_sheet
 from ..unifashion_core.retrieval.store import Gallery as GalleryValue
 from ..unifashion_core.types import Embedding as EmbeddingValue
 from ..unifashion_core.types import Hit
@@ -249,11 +250,24 @@ class ContactSheet(io.ComfyNode):
                     tooltip="The pictures that were searched with; shown first on each query's "
                     "page.",
                 ),
+                io.Int.Input(
+                    "rows",
+                    default=0,
+                    min=0,
+                    max=100,
+                    optional=True,
+                    tooltip="Rows on a page at most, the rest goes on further pages; 0 = all on "
+                    "one page.",
+                ),
+                io.Image.Input(
+                    "made",
+                    optional=True,
+                    tooltip="Pictures that were made from the hits, in their order, such as "
+                    "try-ons: each stands beside its hit.",
+                ),
             ],
             outputs=[
-                io.Image.Output(
-                    "sheets", is_output_list=True, tooltip="One page a query, for Save Image."
-                )
+                io.Image.Output("sheets", is_output_list=True, tooltip="The pages, for Save Image.")
             ],
         )
 
@@ -266,14 +280,18 @@ class ContactSheet(io.ComfyNode):
         cell: int,
         captions: bool,
         query_images: torch.Tensor | None = None,
+        rows: int = 0,
+        made: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         check_readable(hit for row in hits.rows for hit in row)
         asked = pictures(query_images) if query_images is not None else []
-        style = SheetStyle(columns=columns, cell=cell, captions=captions)
+        results = iter(pictures(made) if made is not None else [])
+        style = SheetStyle(columns=columns, cell=cell, captions=captions, rows=rows)
         step, sheets = progress(), list[torch.Tensor]()
         for number, (query, row) in enumerate(zip(hits.queries, hits.rows, strict=True)):
             picture = asked[min(number, len(asked) - 1)] if asked else None
-            sheets.append(to_image(hits_sheet(query, row, style, picture)))
+            pages = hits_sheet(query, row, style, picture, list(islice(results, len(row))))
+            sheets += map(to_image, pages)
             step(number + 1, len(hits.rows))
         shown = [
             file for sheet in sheets for file in ui.PreviewImage(sheet, cls=cls).as_dict()["images"]

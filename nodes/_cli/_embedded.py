@@ -11,19 +11,23 @@ if TYPE_CHECKING:
     from .._host import Folders, Host
 
 
-def make_host(base: Path, change: Callable[[Folders], Folders] | None = None) -> Host:
+def make_host(
+    base: Path, change: Callable[[Folders], Folders] | None = None, *, make: bool = True
+) -> Host:
     """A host whose folders lie below `base`.
 
     Args:
         base: Made where it is missing.
         change: Adds what the user typed to the folders.
+        make: Whether to make the folders now; else the first run does.
     """
     from .. import comfy_entrypoint
     from .._host import Folders, Host, pack_nodes
 
     folders = Folders.under(base)
     host = Host(folders if change is None else change(folders), pack_nodes(comfy_entrypoint))
-    host.folders.make()
+    if make:
+        host.folders.make()
     return host
 
 
