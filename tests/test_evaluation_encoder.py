@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
 from unifashion_core.evaluation import captions
 from unifashion_core.evaluation import encoder as bench
+from unifashion_core.evaluation.rerank import rerank_gain
 from unifashion_core.pocket.photos import Photo
 
 
@@ -84,3 +88,57 @@ def test_words_of_captions_belong_to_one_class() -> None:
 def test_prompts_have_the_right_article() -> None:
     assert bench.coloured_noun("dress", "orange") == "an orange dress"
     assert bench.coloured_noun("pants", "orange") == "orange pants"
+
+
+class Judge:
+    """Scores by search as `vector` says; its ITM head by the number that a photo's tokens hold."""
+
+    def __init__(self, vector: torch.Tensor) -> None:
+        self.vector = vector
+        self.model = self
+
+    def require(self, ability: str, where: str) -> None:
+        assert ability == "itm"
+
+    def tokenize(self, texts: list[str]) -> Any:
+        return SimpleNamespace(ids=torch.ones(len(texts), 2), mask=torch.ones(len(texts), 2))
+
+    def encode_texts(self, texts: list[str]) -> Any:
+        return SimpleNamespace(vectors=self.vector.expand(len(texts), -1))
+
+    def compose_from_vision(self, vision: torch.Tensor, texts: list[str]) -> Any:
+        return SimpleNamespace(vectors=self.vector.expand(len(vision), -1))
+
+    def itm_logits(
+        self, vision: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        assert len(vision) == len(ids) == len(mask)
+        return torch.stack([-vision[:, -1, 0], vision[:, -1, 0]], dim=1)
+
+    def rerank_probability(
+        self,
+        reference: torch.Tensor,
+        target: torch.Tensor,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+    ) -> torch.Tensor:
+        assert len(reference) == len(target)
+        return self.itm_logits(target, ids, mask).softmax(dim=1)[:, 1]
+
+
+def test_rerank_gain_compares_the_order_of_itm_with_that_of_the_search() -> None:
+    photos = [photo(i, "dress", "red") for i in range(12)]
+    photos += [photo(i + 20, "hat", "navy", "beige") for i in range(12)]
+    # The search ranks hats first, the ITM head knows dresses; of 24 hits the first 16 are seen.
+    tokens = torch.tensor([[0.0, 1.0]]).repeat(12, 1)
+    tokens = torch.cat([tokens, torch.tensor([[1.0, 0.0]]).repeat(12, 1)])
+    tokens[:, 0] += torch.arange(24) * 1e-3
+    known = torch.cat([torch.ones(12), torch.zeros(12)])
+    held = bench.Features(tuple(photos), tokens[:, None], known[:, None, None].half())
+    judge: Any = Judge(torch.tensor([1.0, 0.0]))
+    report = rerank_gain(judge, held, first=16)
+    # Cells: red dress 0 -> 4 of 10; navy hat and beige hat 10 -> 6 of 10.
+    assert report["text"]["n"] == 3
+    assert report["text"]["without"] == pytest.approx(2 / 3)
+    assert report["text"]["value"] == pytest.approx((0.4 + 0.6 + 0.6) / 3)
+    assert report["composed"] == {"value": None, "without": None, "first": 16, "n": 0}

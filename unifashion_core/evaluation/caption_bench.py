@@ -19,7 +19,7 @@ from ..imaging import open_image
 from ..pocket.photos import Photo
 from ..types import GarmentAttributes, OnStep
 from .captions import caption_figures
-from .encoder import (
+from .photo_gallery import (
     COLOUR_EDIT,
     LEAST_RELEVANT,
     Features,
