@@ -49,6 +49,7 @@ def photos() -> list[Photo]:
     return [photo(i, list(SHADES)[i % 3]) for i in range(60)]
 
 
+@pytest.mark.slow
 def test_the_namer_learns_colours_and_is_kept_whole(photos, tmp_path: Path):
     rng = np.random.default_rng(0)
     samples = [sample(SHADES[p.colours[0]], rng) for p in photos]

@@ -137,6 +137,7 @@ def test_a_vision_language_folder_captions_with_the_encoders_attributes(
     assert [line["caption"] for line in helped] == [line["caption"] for line in alone]
 
 
+@pytest.mark.slow
 def test_a_model_that_answers_without_json_fails_image_by_image(command, photos, tmp_path, capsys):
     model = llava_folder(tmp_path / "llava")  # random weights: no JSON comes
     assert command("--images", photos, "--json", "--captioner", model, "--max-tokens", 4) == 1
@@ -206,6 +207,7 @@ sys.exit(_cli.main(sys.argv[2:], sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is a signal of POSIX systems")
 def test_killed_half_way_it_goes_on_without_making_one_twice(command, drawn, encoder, tmp_path):
     """A real kill, while texts are being written."""

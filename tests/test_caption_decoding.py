@@ -82,6 +82,7 @@ def by_hand(encoder: MultimodalEncoder, image: Tensor, settings: DecodingSetting
     return search(logits, BEGIN, END, settings, RULES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", ALL, ids=str)
 def test_decoding_equals_a_slow_search_without_cache(encoder, vision, settings):
     found = decode(encoder.begin_caption(vision), 3, ALPHABET, settings, seed=7)

@@ -54,6 +54,7 @@ def load(folder: Path, **changes: Any) -> VlmCaptioner:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOLDERS)
 def test_folder_captions_every_picture_whatever_its_batch(folders: Path, name: str) -> None:
     captioner = load(folders / name)

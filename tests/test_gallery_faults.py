@@ -94,6 +94,7 @@ def kill_again_and_again(folder: Path, kills: int) -> int:
     return there
 
 
+@pytest.mark.slow
 @unix
 def test_twenty_kills_lose_no_acknowledged_row(tmp_path: Path) -> None:
     assert kill_again_and_again(tmp_path, 20) > 100

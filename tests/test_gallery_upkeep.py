@@ -200,6 +200,7 @@ def damage(path: Path, how: str, chance: random.Random) -> None:
         path.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["flip", "truncate", "remove"])
 @pytest.mark.parametrize("kind", ["tokens", "captions"])
 def test_any_damage_to_vectors_is_named_and_never_served(

@@ -30,6 +30,7 @@ def test_every_output_of_the_small_sets_is_compared() -> None:
     assert counts == {"eva_vit_a": 1, "qformer_a": 11, "losses_a": 16, "preprocess_a": 5}
 
 
+@pytest.mark.slow
 def test_other_sets_of_the_reference_folder_hold() -> None:
     if not REFERENCE:
         pytest.skip("UNIFASHION_REFERENCE names no folder with the large reference sets")

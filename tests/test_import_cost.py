@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 MOST_SECONDS = 0.3
 TRIES = 5  # the machine may be busy: the best of them counts
@@ -35,6 +37,7 @@ print(json.dumps({"seconds": seconds, "heavy": heavy, "nodes": len(infos)}))
 """
 
 
+@pytest.mark.slow
 def test_loading_the_pack_is_quick_and_brings_in_no_large_library(tmp_path):
     runs = []
     for _ in range(TRIES):

@@ -121,6 +121,7 @@ def test_person_is_found_in_a_long_picture(
     assert 0.2 * size[1] < float(centre[1]) < 0.7 * size[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["plain", "garment", "tiny", "narrow"])
 def test_picture_without_a_person_gives_none(networks: PersonNetworks, side: str) -> None:
     pictures = {

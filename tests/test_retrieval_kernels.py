@@ -185,6 +185,7 @@ SHARES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHARES)
 @pytest.mark.parametrize("weight", [0.0, 0.4])
 def test_queries_of_several_parts_and_captions(kernel: Kernel, name: str, weight: float) -> None:
@@ -354,6 +355,7 @@ def test_a_kernel_that_is_not_here_is_named() -> None:
         choose_kernel("sse9")
 
 
+@pytest.mark.slow
 def test_without_the_fast_extra_torch_does_all() -> None:
     code = (
         "import sys\n"

@@ -217,6 +217,7 @@ KILLED_WHERE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 on this system")
 @pytest.mark.parametrize("where", KILLED_WHERE)
 def test_a_kill_keeps_the_last_commit_and_loses_the_rest(tmp_path: Path, where: str) -> None:

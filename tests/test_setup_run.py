@@ -83,6 +83,7 @@ def test_no_command_prints_the_overview():
     assert start().stdout == start("--help").stdout
 
 
+@pytest.mark.slow
 def test_help_of_each_command_loads_no_torch(table):
     for name in table:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("UNIFASHION_")}

@@ -200,6 +200,7 @@ def test_nothing_shipped_touches_the_path_or_prints():
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_core_imports_without_host_nodes_and_optional_packages():
     names = [module_name(p) for p in shipped() if "unifashion_core" in p.parts]
     blocked = sorted(HOST | {"nodes", "transformers", "diffusers", "accelerate", "tokenizers"})

@@ -54,6 +54,7 @@ def built(photos: tuple[Path, list[Photo]], tmp_path_factory: pytest.TempPathFac
     return out
 
 
+@pytest.mark.slow
 def test_no_held_out_photo_gets_in(photos: tuple[Path, list[Photo]], built: Path) -> None:
     held = {Path(p.file).stem for p in photos[1] if p.held_out}
     assert held

@@ -55,6 +55,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_interrupted_run_ends_bit_for_bit_as_the_unbroken_one(
     data: Path, finished: Path, tmp_path: Path
 ) -> None:
@@ -80,6 +81,7 @@ def with_prompts(template: str = "a {colours} {category}") -> TrainConfig:
     )
 
 
+@pytest.mark.slow
 def test_prompts_and_random_negatives_resume_exactly(data: Path, tmp_path: Path) -> None:
     seen: list[Progress] = []
     whole = run(data, tmp_path / "whole", with_prompts(), seen=seen)

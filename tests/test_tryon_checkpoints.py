@@ -93,6 +93,7 @@ def sample(model: TryOnModel) -> Tensor:
         return model.autoencoder.decode(sample_plms(predict, x, plms_timesteps(4)))
 
 
+@pytest.mark.slow
 def test_original_checkpoint_samples_equal(kind: str, checkpoint: Path) -> None:
     model = load_tryon(checkpoint, attention=math_attention(), heads=4)
     assert model.config == CONFIGS[kind]
@@ -103,6 +104,7 @@ def test_original_checkpoint_samples_equal(kind: str, checkpoint: Path) -> None:
     assert torch.allclose(sample(model), sample(make(kind)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_converted_folder_needs_nothing_told(kind: str, checkpoint: Path, tmp_path: Path) -> None:
     state = convert_tryon(checkpoint, tmp_path / "ours", heads=4)
     assert "lastzc.weight" in state.dropped
@@ -114,6 +116,7 @@ def test_converted_folder_needs_nothing_told(kind: str, checkpoint: Path, tmp_pa
     assert torch.equal(sample(again), sample(model))
 
 
+@pytest.mark.slow
 def test_half_precision_folder_is_close(tmp_path: Path) -> None:
     save_tryon(tmp_path, make("UniFashion"), dtype=torch.float16)
     got = sample(load_tryon(tmp_path, attention=math_attention()))
@@ -121,6 +124,7 @@ def test_half_precision_folder_is_close(tmp_path: Path) -> None:
     assert (got - wanted).abs().max() < 0.05 * wanted.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -155,6 +159,7 @@ def test_other_families_are_named(names: list[str], family: str, tmp_path: Path)
         load_tryon(tmp_path / "x.ckpt", attention=math_attention())
 
 
+@pytest.mark.slow
 def test_unknown_weights_are_an_error(tmp_path: Path) -> None:
     state = {**original_state(make("UniFashion")), "new_thing.weight": torch.zeros(3)}
     torch.save(state, tmp_path / "x.ckpt")
@@ -162,12 +167,14 @@ def test_unknown_weights_are_an_error(tmp_path: Path) -> None:
         load_tryon(tmp_path / "x.ckpt", attention=math_attention(), heads=4)
 
 
+@pytest.mark.slow
 def test_heads_that_nobody_tells_are_an_error(tmp_path: Path) -> None:
     torch.save(original_state(make("UniFashion")), tmp_path / "x.ckpt")
     with pytest.raises(CheckpointError, match="attention heads is not known for width 32"):
         load_tryon(tmp_path / "x.ckpt", attention=math_attention())
 
 
+@pytest.mark.slow
 def test_values_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
     state = original_state(make("UniFashion"))
     state["control_model.cond_first_block.0.bias"][3] = float("nan")

@@ -77,6 +77,7 @@ def test_real_size_has_the_checkpoints_keys_and_sizes() -> None:
     assert hints == list(zip(wide, hint, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [

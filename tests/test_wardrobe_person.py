@@ -27,6 +27,7 @@ def test_the_same_seed_is_the_same_picture_and_another_is_another():
     assert pictures[0].tobytes() != pictures[2].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("category", WORN)
 def test_every_kind_that_can_be_worn_is_seen(category):
     person = sample_person(8, sample_garment(2, category=category))
@@ -66,6 +67,7 @@ def test_landmarks_lie_on_their_parts(striped):
     assert left[0] > right[0]  # the person's left is the picture's right
 
 
+@pytest.mark.slow
 def test_the_detector_of_prepare_finds_it_with_its_joints():
     networks = load_networks(MEDIAPIPE, torch.device("cpu"), torch.float32)
     found = 0

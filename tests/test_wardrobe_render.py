@@ -79,6 +79,7 @@ def test_every_category_renders_in_every_pattern(category: str, pattern: str):
     assert pixels(image).std() > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subtype", KINDS)
 def test_every_kind_fills_the_frame_and_stays_inside(subtype: str):
     for seed in (1, 2, 3):
@@ -92,6 +93,7 @@ def test_every_kind_fills_the_frame_and_stays_inside(subtype: str):
         assert columns.max() < 63
 
 
+@pytest.mark.slow
 def test_the_cloth_is_near_its_named_colour():
     far: list[float] = []
     for seed in range(60):

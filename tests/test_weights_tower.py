@@ -108,6 +108,7 @@ def pocket_state() -> dict[str, torch.Tensor]:
     return tiny_state(POCKET, groups="itm lm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "visual_encoder."])
 def test_pocket_encoder_takes_its_tower_from_a_second_file(
     tmp_path: Path, pocket_state: dict[str, torch.Tensor], prefix: str

@@ -41,6 +41,7 @@ def test_twin_has_every_widget_that_the_page_sends(pack, host, name):
     assert twin(name) == workflows.completed(twin(name), host.object_info())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_template_runs_with_the_weights_that_ship(host, name):
     graph = twin(name)
