@@ -19,15 +19,18 @@ from unifashion_core.errors import InputError
 from unifashion_core.evaluation.retrieval import make_features
 from unifashion_core.pocket import BERT_VOCABULARY, EFFICIENTNET_LITE0, ENCODER
 from unifashion_core.retrieval import kernels
+from unifashion_core.retrieval import quantise as quantise_module
 from unifashion_core.retrieval.bounds import ScoredPart, largest_kth, margins
 from unifashion_core.retrieval.items import ItemRows
 from unifashion_core.retrieval.kernels import Kernel, choose_kernel, kernel_names
 from unifashion_core.retrieval.kernels.device import DeviceKernel
-from unifashion_core.retrieval.kernels.instructions import X86
-from unifashion_core.retrieval.kernels.native import NativeKernel, available_instructions
+from unifashion_core.retrieval.kernels.native import NativeKernel
 from unifashion_core.retrieval.layout import HALF
+from unifashion_core.retrieval.machine.compiling import available_instructions
+from unifashion_core.retrieval.machine.instructions import X86
+from unifashion_core.retrieval.machine.narrowing import can_narrow
 from unifashion_core.retrieval.placement import CaptionPlacement, Placement, stored
-from unifashion_core.retrieval.quantise import quantise
+from unifashion_core.retrieval.quantise import quantise, quantise_and_measure
 from unifashion_core.retrieval.scoring import Captions, Ranking, rank
 from unifashion_core.retrieval.segments import SegmentView
 from unifashion_core.wardrobe.collection import collection
@@ -328,6 +331,31 @@ def test_a_device_gives_the_same_resident_and_streamed(kind: str, budget: int) -
     check(passed, queries[0], values[keep], few.ids, 10)
     size = values.size + 4 * values.shape[0] * values.shape[1]
     assert device.is_resident == (budget > 2 * size)
+
+
+@pytest.mark.skipif(not can_narrow(), reason="the extra `fast` is not installed")
+@pytest.mark.parametrize("shape", [(9, 32, 256), (7, 3, 10), (5, 1, 768), (4, 1, 1)])
+def test_machine_code_makes_the_copies_that_numpy_makes(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    values = units(np.random.default_rng(0), *shape).astype(HALF)
+    values[0] = 0
+
+    monkeypatch.setattr(quantise_module, "NARROW_VALUES", 1 << 60)
+    wanted = quantise_and_measure(values)
+    monkeypatch.setattr(quantise_module, "NARROW_VALUES", 0)
+    found = quantise_and_measure(values)
+    values[1, 0, 0], values[2, 0, 0] = np.nan, np.inf
+    broken = quantise_and_measure(values).lengths
+
+    assert np.array_equal(found.copy, wanted.copy)
+    assert np.array_equal(found.scales, wanted.scales)
+    lost = values[3:].astype(np.float64) - found.copy[3:] * found.scales[3:, :, None].astype(float)
+    assert (np.linalg.norm(lost, axis=-1).max(-1) <= found.bounds[3:]).all()
+    assert found.bounds == pytest.approx(wanted.bounds, abs=1e-7)
+    assert found.lengths == pytest.approx(wanted.lengths, abs=1e-6)
+    assert np.isnan(broken[1, 0])
+    assert np.isinf(broken[2, 0])
 
 
 @pytest.mark.parametrize("k", [1, 10, 100, 3000, 5000])

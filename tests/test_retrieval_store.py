@@ -219,11 +219,15 @@ KILLED_WHERE = {
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 on this system")
+@pytest.mark.parametrize("early_rows", [64, 2])  # written at the commit; from the append on
 @pytest.mark.parametrize("where", KILLED_WHERE)
-def test_a_kill_keeps_the_last_commit_and_loses_the_rest(tmp_path: Path, where: str) -> None:
+def test_a_kill_keeps_the_last_commit_and_loses_the_rest(
+    tmp_path: Path, where: str, early_rows: int
+) -> None:
     gallery = made(tmp_path / "spring")
     child = start(
         tmp_path,
+        f"appending.EARLY_ROWS = {early_rows}\n"
         "add(writer, ['a.png', 'b.png']); writer.commit()\n"
         + textwrap.dedent(KILLED_WHERE[where])
         + "add(writer, ['c.png', 'd.png', 'e.png'], seed=1); writer.commit()\n",
@@ -320,8 +324,9 @@ def test_changes_together_happen_all_or_not_at_all(tmp_path: Path) -> None:
     assert files(gallery) == ["a.png", "c.png"]
 
 
+@pytest.mark.parametrize("early_rows", [64, 1])
 def test_a_full_disk_leaves_the_old_revision(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early_rows: int
 ) -> None:
     gallery = made(tmp_path / "spring")
     with GalleryWriter(gallery) as writer:
@@ -332,9 +337,11 @@ def test_a_full_disk_leaves_the_old_revision(
 
     writer = GalleryWriter(gallery)
     monkeypatch.setattr("unifashion_core.retrieval.appending.os.fsync", full)
+    monkeypatch.setattr("unifashion_core.retrieval.appending.EARLY_ROWS", early_rows)
     add(writer, ["b.png"])
-    with pytest.raises(GalleryError, match=r"No space left.*Make room"):
-        writer.commit()
+    for _ in range(2):  # what failed once is never committed later
+        with pytest.raises(GalleryError, match=r"No space left.*Make room"):
+            writer.commit()
     writer.rollback()
     writer.close()
     monkeypatch.undo()

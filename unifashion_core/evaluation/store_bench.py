@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..retrieval.appending import SYNC_EARLY_ROWS
-from ..retrieval.layout import HALF, Half, Segment, segment_bytes, vector_bytes
+from ..retrieval.layout import HALF, Half, Segment, segment_bytes
 from ..retrieval.store import create_gallery, open_gallery
 from ..retrieval.writer import GalleryWriter
 from ..types import OnStep
@@ -93,14 +92,11 @@ class _PlainLoop:
         return segment_bytes(Segment("", 0, count, 0, 0, 0), self._shape)
 
     def write(self, count: int) -> None:
-        rows, log = self._files
-        first = vector_bytes(count, self._shape) if count >= SYNC_EARLY_ROWS else 0
-        for file, size in ((rows, first), (rows, self._size(count) - first), (log, count * _LOG)):
+        for file, size in zip(self._files, (self._size(count), count * _LOG), strict=True):
             data = memoryview(self._data)[:size]
             while data:
                 data = data[os.write(file, data) :]
-            if size:
-                os.fsync(file)
+            os.fsync(file)
 
     def close(self) -> None:
         for file in self._files:

@@ -1,4 +1,6 @@
-"""Appending segments: rows gathered until a commit, then written in one piece and made durable."""
+"""Appending segments: rows gathered until a commit, each segment written in one piece and made
+durable. Many rows at once begin their way to the disk in a thread; a commit waits for it.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,11 @@ import contextlib
 import os
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +24,27 @@ from .layout import (
     Half,
     Segment,
     SegmentKind,
-    aligned,
     row_sums,
     segment_bytes,
     segment_name,
     sync_folder,
 )
-from .quantise import quantise
+from .quantise import EightBit, quantise_and_measure
 
-SYNC_EARLY_ROWS = 512
-"""Rows of a segment from which its vectors are synced by themselves, while their copy is made."""
+EARLY_ROWS = 64
+"""Rows of a call from which they begin to be written at once, while the caller goes on."""
+
+Column: TypeAlias = npt.NDArray[np.generic]
 
 _BINARY: int = getattr(os, "O_BINARY", 0)
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """Rows that wait for their segment, and what follows them there."""
+
+    rows: Half
+    columns: tuple[Column, ...]
 
 
 class Appender:
@@ -64,9 +77,10 @@ class Appender:
         self._shape = shape
         self._next_number = next_number
         self._file_bytes = file_bytes
-        self._pending: list[Half] = []
+        self._pending: list[_Pending] = []
         self._pending_rows = 0
-        self._written: list[Segment] = []
+        self._written: list[Future[Segment]] = []
+        self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
         self._file: FileIO | None = None
         self._name, self._end = "", 0
         newest = [s for s in segments if not s.plain]
@@ -75,22 +89,35 @@ class Appender:
             self._end = max(
                 s.offset + segment_bytes(s, shape) for s in newest if s.file == self._name
             )
-        self._unsynced = self._created = False
+        self._created = False
 
-    def append(self, rows: Half) -> int:
+    def append(self, rows: Half, copied: EightBit | None = None) -> int:
         """Add rows behind the others; a full segment is written, but not yet durable.
+
+        Args:
+            rows: In one piece; they must not change before the commit.
+            copied: Their eight-bit copies, where the caller has them already.
 
         Returns:
             Number of the first one.
         """
         first = self.next_row
+        rows = np.ascontiguousarray(rows, HALF)
+        if copied is None and rows.ndim == 3:
+            copied = quantise_and_measure(rows)
+        columns = () if copied is None else (copied.copy, copied.scales, copied.bounds)
+        idle = not self._pending and not self._written
         for start in range(0, len(rows), SEGMENT_ROWS):
-            part = rows[start : start + SEGMENT_ROWS]
+            here = slice(start, start + SEGMENT_ROWS)
+            part = rows[here]
             if self._pending_rows and self._pending_rows + len(part) > SEGMENT_ROWS:
                 self._write_pending()
-            self._pending.append(part)
+            self._pending.append(_Pending(part, tuple(column[here] for column in columns)))
             self._pending_rows += len(part)
             self.next_row += len(part)
+        # Later ones of a commit wait for each other: segments of few rows are a burden to readers.
+        if self._pending_rows >= (EARLY_ROWS if idle else SEGMENT_ROWS):
+            self._write_pending()
         return first
 
     def place(self, row: int) -> None:
@@ -105,43 +132,53 @@ class Appender:
             The segments since the last call.
         """
         self._write_pending()
-        if self._file is not None and self._unsynced:
-            self._sync(self._file)
-        written, self._written = self._written, []
-        return written
+        done = [future.result() for future in self._written]  # one that failed stays: no commit
+        self._written = []
+        return done
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
+        """Close the file when what has begun has ended; a second call does nothing."""
+        wait(self._written)
+        for thread in self._threads or ():
+            thread.shutdown()
+        self._threads = None
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def _sync(self, file: FileIO) -> None:
-        os.fsync(file.fileno())
-        if self._created:
-            sync_folder(self._folder)
-        self._unsynced = self._created = False
-
     def _write_pending(self) -> None:
         if not self._pending:
             return
-        rows = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
+        rows, columns = _joined(self._pending)
         file = self._open_file()
         first = self.next_row - self._pending_rows
-        # At its place, not at the end of the file: an interrupted write may have left something.
-        file.seek(self._end)
-        self._unsynced = True
-        rows_check, copy_check = write_segment(file, rows)
-        segment = Segment(self._name, first, len(rows), self._end, rows_check, copy_check)
+        segment = Segment(self._name, first, len(rows), self._end, 0, 0)
         self._end += segment_bytes(segment, self._shape)
-        self._written.append(segment)
         self._pending, self._pending_rows = [], 0
+        folder = self._folder if self._created else None
+        self._created = False
+        pieces = [rows, *columns, row_sums(rows)]
+        if len(rows) >= EARLY_ROWS:
+            disk, sums = self._threads = self._threads or _two_threads()
+            sums_of = sums.submit(_checksums, pieces)
+            self._written.append(disk.submit(_store, file, segment, pieces, sums_of, folder))
+            return
+        wait(self._written)  # the file has one position
+        sums_of, done = Future[tuple[int, int]](), Future[Segment]()
+        self._written.append(done)
+        sums_of.set_result(_checksums(pieces))
+        try:
+            done.set_result(_store(file, segment, pieces, sums_of, folder))
+        except OSError as e:
+            done.set_exception(e)
+            raise
 
     def _open_file(self) -> FileIO:
         if not self._name or self._end >= self._file_bytes:
-            if self._file is not None:  # full: it is closed, so it is made durable now
-                self._sync(self._file)
-                self.close()
+            if self._file is not None:  # full
+                wait(self._written)
+                self._file.close()
+                self._file = None
             self._name, self._end = segment_name(self._kind, self._next_number), 0
             self._next_number += 1
             self._created = True
@@ -151,53 +188,56 @@ class Appender:
         return self._file
 
 
-def write_segment(file: FileIO, rows: Half) -> tuple[int, int]:
-    """Write a whole segment at the file's position.
+def _two_threads() -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
+    """One that writes, in order, and one that works out checksums."""
+    disk, sums = (ThreadPoolExecutor(1, f"unifashion-{name}") for name in ("append", "sums"))
+    return disk, sums
 
-    Args:
-        file: Where to.
-        rows: (R, T, D) for tokens, (R, D) for captions.
 
-    Returns:
-        The checksums of both halves.
+def _joined(pending: Sequence[_Pending]) -> tuple[Half, Sequence[Column]]:
+    if len(pending) == 1:
+        return pending[0].rows, pending[0].columns
+    rows = np.concatenate([part.rows for part in pending])
+    columns = zip(*(part.columns for part in pending), strict=True)
+    return rows, [np.concatenate(column) for column in columns]
+
+
+def _store(
+    file: FileIO,
+    segment: Segment,
+    pieces: Sequence[Column],
+    sums: Future[tuple[int, int]],
+    folder: Path | None,
+) -> Segment:
+    """Write a segment at its place and sync it, and its new name in a folder; gives it with sums.
+
+    At its place, not at the end of the file: an interrupted write may have left something.
     """
-    rows = np.ascontiguousarray(rows, HALF)
-    # The vectors go to the disk while their copy is made: both take as long.
-    with ThreadPoolExecutor(2, thread_name_prefix="unifashion-append") as pool:
-        vectors = pool.submit(_write_vectors, file, rows)
-        columns = [*(_quantised(rows, pool) if rows.ndim == 3 else ()), row_sums(rows)]
-        rows_check = vectors.result()
-    copy = np.zeros(sum(aligned(column.nbytes) for column in columns), np.uint8)
-    place = 0
-    for column in columns:
-        copy[place : place + column.nbytes] = np.frombuffer(column.data, np.uint8)
-        place += aligned(column.nbytes)
-    return rows_check, _write_all(file, copy.data)
+    file.seek(segment.offset)
+    for piece in pieces:
+        for data in _padded(piece):
+            while data:
+                data = data[file.write(data) :]
+    os.fsync(file.fileno())
+    if folder is not None:
+        sync_folder(folder)
+    rows_check, copy_check = sums.result()
+    return replace(segment, rows_check=rows_check, copy_check=copy_check)
 
 
-def _write_vectors(file: FileIO, rows: Half) -> int:
-    check = _write_all(file, rows.data.cast("B"))
-    if len(rows) >= SYNC_EARLY_ROWS:
-        os.fsync(file.fileno())
-    return check
+def _checksums(pieces: Sequence[Column]) -> tuple[int, int]:
+    """CRC-32 of the first piece and of what follows it, each piece with its padding."""
+    checks = [0, 0]
+    for number, piece in enumerate(pieces):
+        for data in _padded(piece):
+            checks[number > 0] = zlib.crc32(data, checks[number > 0])
+    return checks[0], checks[1]
 
 
-def _quantised(rows: Half, pool: ThreadPoolExecutor) -> list[npt.NDArray[np.generic]]:
-    """Copy, scales and bounds of some rows; made in two threads."""
-    half = len(rows) // 2
-    first = pool.submit(quantise, rows[:half])
-    second = quantise(rows[half:])
-    return [np.concatenate(pair) for pair in zip(first.result(), second, strict=True)]
-
-
-def _write_all(file: FileIO, values: memoryview) -> int:
-    """Write bytes and zeros up to the next multiple of the alignment; gives their CRC-32."""
-    padding = bytes(-len(values) % ALIGN)
-    for part in (values, memoryview(padding)):
-        data = part
-        while data:
-            data = data[file.write(data) :]
-    return zlib.crc32(padding, zlib.crc32(values))
+def _padded(piece: Column) -> tuple[memoryview, memoryview]:
+    """The bytes of a column, and zeros up to the next multiple of the alignment."""
+    data = np.ascontiguousarray(piece).data.cast("B")
+    return data, memoryview(bytes(-len(data) % ALIGN))
 
 
 def cut(path: Path, size: int) -> int:

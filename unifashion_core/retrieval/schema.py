@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import zlib
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 
 from ..errors import GalleryError
 
@@ -78,17 +78,38 @@ CREATE INDEX cells_by_number ON cells (column, number, item) WHERE number IS NOT
 _CONSTANTS = ("fingerprint", "encoder_name", "tokens_per_image", "width")
 
 
-@contextmanager
-def database_errors(gallery: str) -> Generator[None]:
-    """Turn SQLite's errors into ours."""
-    try:
-        yield
-    except sqlite3.Error as e:
-        raise GalleryError(
-            f"Gallery '{gallery}': its database can't be used ({e}). Check that the disk has room "
-            "and that "
-            "the folder may be used; if the file is damaged, restore a copy or index again."
-        ) from e
+class database_errors:  # used as a function
+    """Turns SQLite's errors into ours, as a context manager; cheap enough for each item.
+
+    Args:
+        gallery: Its name.
+        folder: Where given, what the disk refuses is turned into ours too.
+    """
+
+    def __init__(self, gallery: str, folder: Path | None = None) -> None:
+        self._gallery, self._folder = gallery, folder
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise GalleryError(
+                f"Gallery '{self._gallery}': its database can't be used ({error}). Check that the "
+                "disk has room and that the folder may be used; if the file is damaged, restore a "
+                "copy or index again."
+            ) from error
+        if self._folder is not None and isinstance(error, OSError):
+            raise GalleryError(
+                f"Gallery '{self._gallery}': can't be written ({error.strerror or error}). Make "
+                f"room on the disk or check the rights of {self._folder}; what was committed is "
+                "whole."
+            ) from error
 
 
 def connect_reader(folder: Path) -> sqlite3.Connection:

@@ -17,7 +17,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import GalleryError, ShapeError
+from ..errors import ShapeError
 from .appending import Appender
 from .columns import ColumnValue, cells, to_json
 from .items import ITEM_FIELDS, StoredItem, item_of
@@ -33,6 +33,7 @@ from .layout import (
 )
 from .lock import WriterLock
 from .migrate import migrate
+from .quantise import quantise_and_measure
 from .recovery import break_seal, committed_files, recover, seal, segment_paths
 from .schema import FORMAT, LOCK, check_format, connect_writer, database_errors, item_sum
 from .snapshot import add_segments, read_segments
@@ -69,6 +70,7 @@ class GalleryWriter:
         self._changes_before = 0
         self._check = check
         self._roots: dict[int, str] = {}
+        self._errors = database_errors(gallery.name, gallery.path)
         with self.errors():
             self._lock = WriterLock(gallery.path / LOCK, gallery.name)
         self._seal = False
@@ -112,19 +114,9 @@ class GalleryWriter:
                 seal(self.gallery.path)
         self._lock.release()
 
-    @contextmanager
-    def errors(self) -> Generator[None]:
+    def errors(self) -> database_errors:
         """Turn what the database or the disk refuses into our errors."""
-        with database_errors(self.gallery.name):
-            try:
-                yield
-            except OSError as e:
-                raise GalleryError(
-                    f"Gallery '{self.gallery.name}': can't be written ({e.strerror or e}). Make "
-                    "room on "
-                    f"the disk or check the rights of {self.gallery.path}; what was committed is "
-                    "whole."
-                ) from e
+        return self._errors
 
     # ---- vectors
 
@@ -150,14 +142,16 @@ class GalleryWriter:
                 "Load the encoder that made this gallery."
             )
         half = np.array(values, HALF, order="C")  # its own copy: it waits for the commit
-        if not _are_unit(half):
+        copied = quantise_and_measure(half) if kind == "tokens" else None
+        lengths = _lengths(half) if copied is None else copied.lengths
+        if not (np.abs(lengths - 1.0) < LENGTH_TOLERANCE).all():  # NaN fails this too
             raise ShapeError(
                 f"Gallery '{self.gallery.name}': got {kind} that aren't unit vectors. "
                 "Check the encoder's weights and dtype."
             )
         with self.errors():
             self.begin()
-            first = self._appender(kind).append(half)
+            first = self._appender(kind).append(half, copied)
         return np.arange(first, first + len(half), dtype=np.int64)
 
     def _appender(self, kind: SegmentKind) -> Appender:
@@ -364,15 +358,11 @@ class GalleryWriter:
             tuple(recover(self.gallery, self.connection, check=self._check))
 
 
-def _are_unit(half: Half) -> bool:
-    """Whether all vectors have length 1, as float16 rounds it."""
-    vectors = np.reshape(half, (-1, half.shape[-1]))
-    for start in range(0, len(vectors), 256):  # what stays in a core's cache when widened
-        wide = vectors[start : start + 256].astype(np.float32)
-        lengths = np.sqrt(np.einsum("vd,vd->v", wide, wide))
-        if not (np.abs(lengths - 1.0) < LENGTH_TOLERANCE).all():  # NaN fails this too
-            return False
-    return True
+def _lengths(half: Half) -> npt.NDArray[np.float32]:
+    """Length of each vector of captions."""
+    with np.errstate(invalid="ignore"):
+        wide = half.astype(np.float32)
+        return np.sqrt(np.einsum("vd,vd->v", wide, wide))
 
 
 def open_writer(gallery: Gallery) -> GalleryWriter:

@@ -12,9 +12,10 @@ import torch
 
 from ...errors import InputError
 from ..layout import Rows
+from ..machine.compiling import available_instructions
 from ..placement import Placement, Stored
 from ..quantise import Floats
-from .native import NativeKernel, available_instructions
+from .native import NativeKernel
 from .portable import NumkongKernel, TorchKernel
 from .queries import RoundedQueries
 

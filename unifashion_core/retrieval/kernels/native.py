@@ -1,42 +1,25 @@
-"""Machine code for this CPU, which LLVM makes when a search first needs it: some hundredths of a
-second for a shape of image, so nothing is kept on disk.
-
-llvmlite comes with numba (the extra `fast`). It aborts the process when an instruction is asked for
-that the CPU lacks, hence the look at the CPU's features before anything is compiled.
-"""
+"""The kernel of machine code, which is made for this CPU when a search first needs it."""
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ...deps import require
 from ..layout import Rows
+from ..machine.compiling import address, compiled
+from ..machine.instructions import Instructions
 from ..placement import Placement, Stored
 from ..quantise import Floats
-from .instructions import X86, Instructions
-from .programs import BLOCK, PREAMBLE, Shape, exact_program, scan_program
+from .programs import BLOCK, Shape, exact_program, scan_program
 from .queries import DigitQueries, split_digits
 
 PAIR_VALUES = 1 << 13
 """Values of an image from which `exact` hands out images one by one; smaller ones go in groups."""
 SHARED_VALUES = 1 << 20
 """Values below which one thread is faster than several."""
-
-
-def available_instructions() -> list[Instructions]:
-    """What this CPU can run and llvmlite can write, fastest first; empty without llvmlite."""
-    if find_spec("llvmlite") is None:
-        return []
-    features = require("llvmlite.binding").get_host_cpu_features()
-    return [how for how in X86 if how.available(features)]
 
 
 class NativeKernel:
@@ -81,8 +64,13 @@ class NativeKernel:
         copies, scales = placement.copies.addresses[places], placement.scales.addresses[places]
         found = out if vectors == len(out) and out.flags.c_contiguous else queries.room(many)
         arguments = (
-            *(_at(copies), _at(scales), _at(queries.digits_of), _at(queries.offsets)),
-            *(vectors // queries.tile, _at(found), many),
+            *(
+                address(copies),
+                address(scales),
+                address(queries.digits_of),
+                address(queries.offsets),
+            ),
+            *(vectors // queries.tile, address(found), many),
         )
         work = many * shape.tokens * shape.width * vectors
         self._share(run, arguments, many, max(1, min(256, many // (8 * self._threads))), work)
@@ -109,7 +97,13 @@ class NativeKernel:
         padded[:, : shape.width] = vectors
         out = np.empty(len(places), np.float32)
         images, size = values.addresses[places], shape.tokens * shape.width
-        arguments = (_at(images), _at(firsts), _at(lasts), _at(padded), _at(out))
+        arguments = (
+            address(images),
+            address(firsts),
+            address(lasts),
+            address(padded),
+            address(out),
+        )
         step = max(1, PAIR_VALUES // size)
         self._share(run, arguments, len(places), step, len(places) * size)
         return out
@@ -119,7 +113,7 @@ class NativeKernel:
     ) -> None:
         """Let all threads take from one counter; ctypes lets go of Python's lock meanwhile."""
         counter = np.zeros(1, np.int64)
-        whole = (*arguments, _at(counter), count, step)
+        whole = (*arguments, address(counter), count, step)
         helpers = [
             threading.Thread(target=run, args=whole)
             for _ in range(self._threads - 1 if work > SHARED_VALUES else 0)
@@ -131,34 +125,11 @@ class NativeKernel:
             helper.join()
 
 
-def _at(values: npt.NDArray[Any]) -> int:
-    """The address of an array that the machine code reads as one piece."""
-    if not values.flags.c_contiguous:
-        raise ValueError("an array for machine code has to lie in one piece")
-    return values.ctypes.data
-
-
 @lru_cache(maxsize=32)
 def _compiled(how: Instructions, shape: Shape, tile: int, digits: int) -> Callable[..., None]:
     """A program for a shape as a function of addresses and integers; `exact` for tile 0."""
-    binding = require("llvmlite.binding")
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
     if tile:
         text = scan_program("program", shape, how, tile, digits)
     else:
         text = exact_program("program", shape)
-    module = binding.parse_assembly("\n".join([PREAMBLE, how.declaration, text]))
-    module.verify()
-    machine = binding.Target.from_default_triple().create_target_machine(
-        cpu=binding.get_host_cpu_name(),
-        features=binding.get_host_cpu_features().flatten(),
-        opt=3,
-    )
-    engine = binding.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    arguments = text.split("(", 1)[1].split(")", 1)[0].count(",") + 1
-    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)
-    function = kind(engine.get_function_address("program"))
-    function.engine = engine  # type: ignore[attr-defined] # the code lives as long as its engine
-    return function
+    return compiled(text, how.declaration)

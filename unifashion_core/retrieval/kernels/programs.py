@@ -11,16 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from .assembly import Assembly
-from .instructions import Instructions
+from ..machine.assembly import Assembly
+from ..machine.instructions import Instructions
 
 LOWEST = "0xFFF0000000000000"  # minus infinity
 GROUP = 4  # tokens whose sums are added across lanes together
 BLOCK = 8  # floats of a register in `exact`
-PREAMBLE = """
-declare i64 @llvm.smin.i64(i64, i64)
-declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
-"""
 
 
 @dataclass(frozen=True)

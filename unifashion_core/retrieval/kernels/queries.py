@@ -8,8 +8,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..machine.instructions import X86, Instructions
 from ..quantise import LEVELS, Floats
-from .instructions import X86, Instructions
 
 WIDE_LEVELS = 32767
 DIGIT = 128
