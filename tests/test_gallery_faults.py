@@ -80,9 +80,11 @@ def kill_again_and_again(folder: Path, kills: int) -> int:
         process = child(folder, WRITE_LOOP.replace("FIRST", str(there)))
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
-        time.sleep(chance.uniform(0.0, 0.15))
+        # By commits, not by the clock alone: a busy machine may need a second for the first one.
+        seen = "".join(process.stdout.readline() for _ in range(chance.randint(0, 4)))
+        time.sleep(chance.uniform(0.0, 0.05))
         process.kill()
-        lines = process.stdout.read().split("\n")
+        lines = (seen + process.stdout.read()).split("\n")
         process.wait()
         said = max([there, *(int(line) for line in lines[:-1] if line)])
         if attempt % 2:  # every other time, the next writer finds what was left
