@@ -281,6 +281,48 @@ def test_colours_move_the_waist_to_where_the_garment_ends():
     assert mask[86:110, 45:75].mean() < 0.1
 
 
+def test_the_waist_of_a_printed_skirt_is_told_by_its_rows():
+    ids = person_ids()
+    ids[78:101, 38:82] = ATR[Part.LOWER]
+    photo = np.array(photo_of(ids))
+    print_ = np.kron(np.random.default_rng(2).random((50, 30)) < 0.4, np.ones((4, 4), bool))
+    photo[print_ & (ids == ATR[Part.LOWER])] = COLOURS[Part.UPPER]  # in the colour of the top
+    source = [Skeleton(JOINTS), Found(ids)]
+    mask = agnostic_mask(Image.fromarray(photo), source=source).mask.numpy() > 0
+    assert mask[45:76, 45:75].mean() > 0.95
+    assert mask[84:120, 45:75].mean() < 0.1
+    lower = agnostic_mask(Image.fromarray(photo), source=source, region="lower").mask.numpy() > 0
+    assert lower[82:140, 45:58].mean() > 0.9
+
+
+def test_garments_of_one_colour_part_at_the_hips_and_it_is_said():
+    ids = person_ids()
+    photo = np.array(photo_of(ids))
+    photo[ids == ATR[Part.LOWER]] = COLOURS[Part.UPPER]
+    source = [Skeleton(JOINTS), Found(ids)]
+    made = agnostic_mask(Image.fromarray(photo), source=source)
+    assert "one colour" in made.warnings[0]
+    edge = [int(np.flatnonzero(made.mask.numpy()[:, x])[-1]) for x in range(46, 74, 4)]
+    assert max(edge) - min(edge) <= 3  # a straight line
+    assert 98 <= min(edge) <= 108
+    dress = agnostic_mask(Image.fromarray(photo), source=source, region="dress")
+    assert dress.warnings == built_in(ids).warnings == ()
+
+
+def test_socks_in_the_colour_of_the_trousers_stay_on():
+    ids = person_ids()
+    ids[101:166][ids[101:166] == ATR[Part.LOWER]] = ATR[Part.LEFT_LEG]
+    ids[101:130, 40:80] = ATR[Part.LOWER]  # shorts
+    photo = np.array(photo_of(ids))
+    socks = np.zeros_like(ids, bool)
+    socks[172:181] = ids[172:181] > 0
+    photo[socks] = COLOURS[Part.LOWER]
+    made = agnostic_mask(
+        Image.fromarray(photo), source=[Skeleton(JOINTS), Found(ids)], region="lower"
+    )
+    assert not made.mask.numpy()[socks].any()
+
+
 def test_long_hair_stays_out_of_the_mask():
     ids = person_ids()
     ids[20:60, 42:49] = ATR[Part.HAIR]

@@ -38,6 +38,7 @@ _FAINT, _BONE = (
     0.4,
 )  # share of the outline, and distance in widths, that still count as an arm
 _HEAD_MARGIN = 1.0  # percent of the torso: hair is finer than the grid that colours are judged on
+_SHIN = 1.5  # place along the leg: a piece of the lower garment's colour below it is a shoe's
 _BARE_LEG = 0.6  # share of skin at a place of a leg that says it is bare
 _NECK_BASE = 0.12  # in torso lengths below the shoulders' line: skin above belongs to the head
 
@@ -82,13 +83,20 @@ def body_from_skeleton(
         silhouette = outline(whole, image.height, image.width)
         warnings += ("no outline of the person: drawn from the joints, so edges are rough",)
     view = _look(image, whole, silhouette)
-    prior = kind_priors(view.lab, view.inside, view.body)
+    prior, waist = kind_priors(view.lab, view.inside, view.body)
     trust = np.where(view.inside, np.float32(_TRUST), np.float32(1.0))
     trust = np.where(prior.max(-1) > _SURE, 4 * trust, trust).astype(np.float32)
     kinds = random_walk(view.lab, view.inside, prior, trust, contrast=_CONTRAST, rounds=_ROUNDS)
     parts = _spread(_parts(kinds, view.inside, view.body), view.inside)
     parts = _at_full_size(parts, view.arm, view.box, silhouette)
-    return Body(parts, f"{source} + colours", whole, warnings, head_margin=_HEAD_MARGIN)
+    return Body(
+        parts,
+        f"{source} + colours",
+        whole,
+        warnings,
+        head_margin=_HEAD_MARGIN,
+        clear_waist=waist.clear,
+    )
 
 
 def outline(skeleton: Skeleton, height: int, width: int) -> Plane:
@@ -143,6 +151,7 @@ def _parts(kinds: Plane, inside: NDArray[np.bool_], body: BodyPlanes) -> Ids:
     on_leg = skin & (body.along > 1.0)
     low = (body.along > 1.2) & (arms.distance > 1.2)
     foot = low & ((legs.place > 2.02) | ((kind == Kind.UPPER) & (legs.place > 1.7)))
+    foot |= low & (legs.place > _SHIN) & _apart((kind == Kind.LOWER) & inside, body.along < 1.3)
     bare = skin & (arms.distance < 1.3) & (body.face > 1.3) & (body.along > -0.1)
     bare &= parts != Part.HEAD
     for side, arm, hand, leg, shoe in (
@@ -160,12 +169,18 @@ def _parts(kinds: Plane, inside: NDArray[np.bool_], body: BodyPlanes) -> Ids:
     return parts
 
 
+def _apart(mask: NDArray[np.bool_], near: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pieces of a mask that don't reach a place: socks and straps in the skirt's colour."""
+    reached = flood(torch.from_numpy(mask & near), torch.from_numpy(mask)).numpy()
+    return mask & ~reached
+
+
 def _tidy(kind: Kinds, inside: NDArray[np.bool_], body: BodyPlanes) -> Kinds:
     """Without hair apart from the head, and without slivers of a garment along bare legs."""
     made = kind.copy()
     hair = (made == Kind.HAIR) & inside
     on_head = hair & (body.face_down < CHIN) & (np.abs(body.face_across) < 3.5)
-    apart = hair & ~flood(torch.from_numpy(on_head), torch.from_numpy(hair)).numpy()
+    apart = _apart(hair, on_head)
     on_body = np.where(body.along < 0.95, Kind.UPPER, Kind.LOWER)
     made[apart] = np.where(body.arms.distance < 1.0, Kind.SKIN, on_body)[apart]
     leg = (made == Kind.SKIN) | (made == Kind.LOWER)

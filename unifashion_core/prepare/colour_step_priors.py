@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .colour_step_geometry import CHIN, BodyPlanes
 from .colour_step_models import colour_density
+from .colour_step_waist import Waist, find_waist
 
 Plane = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -31,13 +32,14 @@ _FEW = 12  # samples below which a kind has no colours of its own
 _FLOOR = 0.02  # density of any colour in any kind: shadows, prints, jewellery
 _UNKNOWN = 0.05  # density of all colours in a kind without samples
 _SKIN_LAB, _SKIN_SPREAD = (62.0, 14.0, 18.0), (20.0, 6.0, 7.0)  # of people of all complexions
-_BOUNDARY, _BOUNDARY_WIDTH = 0.95, 0.13  # of upper and lower garment, in torso lengths
 
 
-def kind_priors(lab: Plane, inside: Mask, body: BodyPlanes) -> Plane:
-    """Probability of each `Kind` for each pixel by itself, (H, W, 4)."""
-    weights = _by_place(body) * (_by_colour(lab, inside, body) + np.float32(_FLOOR))
-    return (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
+def kind_priors(lab: Plane, inside: Mask, body: BodyPlanes) -> tuple[Plane, Waist]:
+    """Probability of each `Kind` for each pixel by itself, (H, W, 4), and where the waist is."""
+    shown = _by_colour(lab, inside, body) + np.float32(_FLOOR)
+    waist = find_waist(shown[..., Kind.UPPER], shown[..., Kind.LOWER], inside, body)
+    weights = _by_place(body, waist) * shown
+    return (weights / weights.sum(-1, keepdims=True)).astype(np.float32), waist
 
 
 def skin_likeness(lab: Plane, inside: Mask, body: BodyPlanes) -> Plane:
@@ -89,11 +91,11 @@ def _density(lab: Plane, zones: list[Mask], clusters: int, spread: float) -> Pla
     return np.full(lab.shape[:2], _UNKNOWN, np.float32)
 
 
-def _by_place(body: BodyPlanes) -> Plane:
+def _by_place(body: BodyPlanes, waist: Waist) -> Plane:
     v, across = body.along, np.abs(body.across)
     down, aside = body.face_down, np.abs(body.face_across)
     arm = _rise((1.0 - body.arms.distance) * 6) * (body.face > 1.3)
-    lower = _rise((v - _BOUNDARY) / _BOUNDARY_WIDTH) * (v > 0.35)
+    lower = _rise((v - waist.along) / waist.width) * (v > 0.35)
     head = (down < CHIN) & (aside < 3.0) & (v < 0.2)
     hanging = (aside < 3.6) & (down > -3.5) & (v < 0.9)
     neck = (down >= CHIN - 0.3) & (v < 0.12 * (across < 0.18)) & (aside < 1.5)

@@ -30,6 +30,11 @@ WORK_SIDE = 1024
 """Longer side at which a mask is made; larger photos get it scaled up."""
 
 
+_UNCLEAR_WAIST = (
+    "upper and lower garment have one colour: the line between them is assumed at the hips"
+)
+
+
 class FoundPerson(Protocol):
     """What the built-in networks tell of a person."""
 
@@ -110,6 +115,8 @@ def agnostic_mask(
         if extra is not None:
             mask = torch.where(_as_large(_plane(extra), image) > 0, value, mask)
     warnings = body.warnings
+    if not body.clear_waist and options.regions in (("upper",), ("lower",)):
+        warnings += (_UNCLEAR_WAIST,)
     if not bool(mask.any()):
         warnings += (f"nothing of the region {','.join(options.regions)} was found",)
     return MaskResult(mask, body.source, ",".join(options.regions), warnings, body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from .landmarks import find_landmarks
 from .networks.person_detector import PersonDetector
 from .networks.pose_landmarks import POSE_FULL, POSE_LITE, PoseLandmarks
 from .networks.selfie_segmentation import SelfieSegmentation
+from .resample import resize
 from .segment import segment_person
 from .square import numbers
 
@@ -45,6 +46,20 @@ class Person:
     mask: Tensor
     score: float
     others: int
+
+    def resized(self, height: int, width: int) -> Person:
+        """The same person in the picture at another size."""
+        y, x = height / self.mask.shape[0], width / self.mask.shape[1]
+        if x == y == 1.0:
+            return self
+        landmarks = self.landmarks * torch.tensor([x, y, x, 1.0])
+        left, top, right, bottom = self.box
+        return replace(
+            self,
+            landmarks=landmarks,
+            box=(left * x, top * y, right * x, bottom * y),
+            mask=resize(self.mask, height, width, smooth=True),
+        )
 
 
 class PersonNetworks(nn.Module):

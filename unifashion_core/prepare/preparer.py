@@ -17,7 +17,7 @@ from .densepose import read_densepose
 from .garment import CutOut, cut_out, cut_region
 from .keypoints import from_landmarks, read_keypoints
 from .labels import PartMap, read_parse_map
-from .mask import Source, agnostic_mask, find_body
+from .mask import Source, agnostic_mask, find_body, work_copy
 from .person import Person, PersonNetworks, find_person
 from .posemap import densepose_map, draw_pose_map
 from .worn import worn_garment
@@ -92,9 +92,14 @@ class Preparer:
         self._fingerprint = fingerprint
 
     def person(self, image: torch.Tensor) -> Person | None:
-        """The person of a photo, (H, W, 3 or 4); None if it shows none."""
+        """The person of a photo, (H, W, 3 or 4), in its pixels; None if it shows none."""
+        found, size = self._found(image), (int(image.shape[0]), int(image.shape[1]))
+        return None if found is None else found.resized(*size)
+
+    def _found(self, image: torch.Tensor) -> Person | None:
+        """The person in the photo's `work_copy`: what is made of it is no finer."""
         return self._cache.get_or_make(
-            "person", [image], lambda: find_person(upright(image), self._networks())
+            "person", [image], lambda: find_person(work_copy(upright(image)), self._networks())
         )
 
     def mask(self, image: torch.Tensor, known: Known, request: MaskRequest) -> MadeMask:
@@ -134,13 +139,15 @@ class Preparer:
         if keypoints is not None:
             skeleton, source = read_keypoints(keypoints, (width, height)), "keypoints"
         else:
-            person = self.person(image)
+            person = self._found(image)
             if person is None:
                 raise InputError(
                     "Pose map: no person was found in the photo. Give one that shows a person from "
                     "the head or shoulders to the hips, or connect keypoints."
                 )
-            skeleton, source = from_landmarks(person.landmarks), "built-in landmarks"
+            small = from_landmarks(person.landmarks)
+            skeleton = small.scaled(width / person.mask.shape[1], height / person.mask.shape[0])
+            source = "built-in landmarks"
         return draw_pose_map(skeleton, height, width), f"body parts from {source}"
 
     def densepose_map(self, image: torch.Tensor, given: torch.Tensor | None) -> torch.Tensor:
@@ -193,7 +200,7 @@ class Preparer:
             found.append(read_keypoints(known.keypoints, photo.size))
         if known.densepose is not None:
             found.append(read_densepose(to_pil(known.densepose[..., :3])))
-        person = self.person(image)
+        person = self._found(image)
         return found if person is None else [*found, person]
 
     def _parts(self, image: torch.Tensor, segment: Callable[[Image.Image], PartMap]) -> PartMap:

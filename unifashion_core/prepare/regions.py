@@ -104,6 +104,8 @@ class Body:
         skeleton: Its joints, where known, in pixels of `parts`.
         warnings: What a user should know of it.
         head_margin: Percent of the torso by which a protected head is widened: its edge is rough.
+        clear_waist: False where upper and lower garment have one colour and the line between them
+            is only assumed.
     """
 
     parts: Ids
@@ -111,6 +113,7 @@ class Body:
     skeleton: Skeleton | None = None
     warnings: tuple[str, ...] = ()
     head_margin: float = 0.0
+    clear_waist: bool = True
 
 
 def options_for(
