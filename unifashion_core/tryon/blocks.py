@@ -21,6 +21,27 @@ Places = tuple[Tensor, Tensor]
 """Embeddings of the places of queries, (M, width), and of keys, (N, context_width)."""
 
 
+class SteadyContext:
+    """Context tokens that stay as they are over many calls: each attention's keys and values of
+    them are computed once. Not for training.
+
+    Args:
+        tokens: (B, N, context_dim).
+    """
+
+    def __init__(self, tokens: Tensor) -> None:
+        self.tokens = tokens
+        self._known: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def keys_and_values(
+        self, owner: nn.Module, make: Callable[[Tensor], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values of an attention, made at its first call."""
+        if owner not in self._known:
+            self._known[owner] = make(self.tokens)
+        return self._known[owner]
+
+
 def place_embedding(height: int, width: int, channels: int, like: Tensor) -> Tensor:
     """Sines and cosines of each place's share of the height and of the width, row by row.
 
@@ -103,18 +124,25 @@ class CrossAttention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        context: Tensor | None = None,
+        context: Tensor | SteadyContext | None = None,
         on_attention: OnAttention | None = None,
         places: Places | None = None,
     ) -> Tensor:
         """(B, M, width) and (B, N, context_width) -> (B, M, width)."""
-        context = x if context is None else context
-        asked, keyed = (x, context) if places is None else (x + places[0], context + places[1])
-        q, k, v = map(self._split, (self.to_q(asked), self.to_k(keyed), self.to_v(context)))
+        if isinstance(context, SteadyContext):
+            q = self._split(self.to_q(x))
+            k, v = context.keys_and_values(self, self._keys_and_values)
+        else:
+            context = x if context is None else context
+            asked, keyed = (x, context) if places is None else (x + places[0], context + places[1])
+            q, k, v = map(self._split, (self.to_q(asked), self.to_k(keyed), self.to_v(context)))
         if on_attention is not None:
             on_attention(q, k)
         attended = self._attention(q, k, v).transpose(1, 2).flatten(2)  # (B, H, M, K) -> (B, M, C)
         return self.to_out[0](attended)
+
+    def _keys_and_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        return self._split(self.to_k(context)), self._split(self.to_v(context))
 
     def _split(self, x: Tensor) -> Tensor:
         batch, count, width = x.shape
@@ -158,7 +186,7 @@ class TransformerBlock(nn.Module):
     def forward(
         self,
         x: Tensor,
-        context: Tensor,
+        context: Tensor | SteadyContext,
         on_attention: OnAttention | None = None,
         places: Places | None = None,
     ) -> Tensor:
@@ -196,7 +224,10 @@ class SpatialTransformer(nn.Module):
         self.proj_out = nn.Conv2d(width, width, 1)
 
     def forward(
-        self, x: Tensor, context: Tensor, on_attention: OnAttention | None = None
+        self,
+        x: Tensor,
+        context: Tensor | SteadyContext,
+        on_attention: OnAttention | None = None,
     ) -> Tensor:
         """(B, C, h, w) and (B, N, context_width) -> (B, C, h, w)."""
         projected = self.proj_in(self.norm(x))
@@ -237,7 +268,7 @@ class Upsample(nn.Module):
 class BlockSequence(nn.ModuleList):
     """One numbered block of the UNet: its layers in order, each given what it reads."""
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, context: Tensor | SteadyContext) -> Tensor:
         """(B, C, h, w), time embedding, context tokens -> (B, C', h', w')."""
         for layer in self:
             if isinstance(layer, ResBlock):

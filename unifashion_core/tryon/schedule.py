@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -38,3 +40,22 @@ def plms_timesteps(steps: int) -> Tensor:
             f"{int(found[-1])}, the last is {TRAIN_STEPS - 1}. Choose fewer steps, such as 50."
         )
     return found.flip(0)
+
+
+def spaced_timesteps(steps: int, spacing: Literal["linspace", "leading", "trailing"]) -> Tensor:
+    """Time steps for a number of steps, descending, (S,).
+
+    Args:
+        steps: 1 to 1000.
+        spacing: "linspace" and "trailing" begin at the last time step, "leading" below it, as
+            diffusers' solvers have these.
+
+    Source: Lin et al. 2024 (Common diffusion noise schedules and sample steps are flawed), table 2.
+    """
+    if spacing == "linspace":
+        places = torch.linspace(0, TRAIN_STEPS - 1, steps + 1, dtype=torch.float64)
+        return places.round().long().flip(0)[:-1]
+    if spacing == "leading":
+        return (torch.arange(steps) * (TRAIN_STEPS // steps) + 1).flip(0).clamp(max=TRAIN_STEPS - 1)
+    places = torch.arange(steps, dtype=torch.float64) * (TRAIN_STEPS / steps)
+    return (TRAIN_STEPS - places).round().long() - 1

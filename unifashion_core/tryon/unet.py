@@ -20,6 +20,7 @@ from .blocks import (
     OnAttention,
     ResBlock,
     SpatialTransformer,
+    SteadyContext,
     Upsample,
     timestep_embedding,
 )
@@ -94,16 +95,47 @@ class GarmentEncoder(_Encoder):
         Returns:
             One map an input block, then the middle's.
         """
+        hint = self.cond_first_block(garment)
+        maps, time = self._maps(x, timesteps, context, hint, len(self.input_blocks))
+        return [*maps, self.middle_block(maps[-1], time, context)]
+
+    def warp_maps(
+        self, x: Tensor, timesteps: Tensor, context: Tensor | SteadyContext, hint: Tensor | None
+    ) -> list[Tensor]:
+        """The maps that the warp blocks read, and not the deeper ones, which nothing does.
+
+        Args:
+            x: As `forward`.
+            timesteps: As `forward`.
+            context: As `forward`.
+            hint: `cond_first_block` of the garment's latent, which is the same at every step; None
+                leaves the garment out.
+
+        Returns:
+            The first maps of `forward`, as many as there are warp blocks.
+        """
+        count = len(self.input_blocks) - self.config.first_warp
+        return self._maps(x, timesteps, context, hint, count)[0]
+
+    def _maps(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor | SteadyContext,
+        hint: Tensor | None,
+        count: int,
+    ) -> tuple[list[Tensor], Tensor]:
+        """The first maps, and the embedding of the time steps."""
         check_input(x, self.config)
         time = self.time(timesteps, x)
         maps: list[Tensor] = []
         h = x
-        for number, block in enumerate(self.input_blocks):
+        for number, block in enumerate(self.input_blocks[:count]):
             h = block(h, time, context)
-            if number == 0:
-                h = h + self.cond_first_block(garment)
+            if number == 0 and hint is not None:
+                h = h + hint
             maps.append(h)
-        return [*maps, self.middle_block(h, time, context)]
+        return maps, time
 
 
 class TryOnUNet(_Encoder):
@@ -144,7 +176,7 @@ class TryOnUNet(_Encoder):
         self,
         x: Tensor,
         timesteps: Tensor,
-        context: Tensor,
+        context: Tensor | SteadyContext,
         garment_maps: Sequence[Tensor],
         on_warp: OnWarp | None = None,
     ) -> Tensor:
@@ -154,7 +186,7 @@ class TryOnUNet(_Encoder):
             x: [noisy latent; agnostic latent; mask, 1 = keep; pose latent], (B, 3 z + 1, h, w).
             timesteps: (B,).
             context: Text tokens and / or an adapter's, (B, N, context_dim).
-            garment_maps: Of `GarmentEncoder`.
+            garment_maps: Of `GarmentEncoder`, all or those of `warp_maps`.
             on_warp: Sees the warp blocks' attention; the training loss needs it.
 
         Returns:
