@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from ..weights import (
     stream_safetensors,
 )
 from .autoencoder import Autoencoder
-from .condition_encoders import ClipText, ImageContext, repair_positions
+from .condition_encoders import ClipText, ContextAdapter, ImageContext, repair_positions
 from .config import TryOnConfig
 from .layouts import CONFIG_KEY, PREFIXES, TryOnState, recognise
 from .unet import GarmentEncoder, TryOnUNet
@@ -45,6 +45,7 @@ class TryOnModel:
         autoencoder: Between pictures and latents.
         context: Makes the context tokens of a text or of the garment's picture.
         free: The context that guidance leads away from, (1, 1, context_dim), or None.
+        adapter: Makes context tokens of an encoder's query outputs, or None.
     """
 
     config: TryOnConfig
@@ -53,17 +54,19 @@ class TryOnModel:
     autoencoder: Autoencoder
     context: ClipText | ImageContext
     free: Tensor | None
+    adapter: ContextAdapter | None = None
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
         """The networks by their name in a checkpoint."""
         context = "text" if isinstance(self.context, ClipText) else "image"
-        return {
+        found: dict[str, nn.Module] = {
             "unet": self.unet,
             "garment": self.garment,
             "autoencoder": self.autoencoder,
             context: self.context,
         }
+        return found if self.adapter is None else {**found, "adapter": self.adapter}
 
 
 def build_tryon(config: TryOnConfig, attention: AttentionBackend) -> TryOnModel:
@@ -89,6 +92,7 @@ def build_tryon(config: TryOnConfig, attention: AttentionBackend) -> TryOnModel:
         Autoencoder(config.autoencoder, attention),
         context,
         None,
+        ContextAdapter(config.adapter, config.unet.context_dim) if config.adapter else None,
     )
 
 
@@ -117,18 +121,22 @@ def load_tryon(
     state = recognise(read_weights(path), heads)
     with torch.device("meta"):
         model = build_tryon(state.config, attention)
+    unread = state.parts.keys() - model.modules.keys()
+    if unread:
+        raise CheckpointError(
+            f"try-on {path}: weights of {shorten(unread)}, which its config does not have. Take "
+            "the config.json that came with the weights."
+        )
     for name, module in model.modules.items():
         where = f"try-on {path}: {PREFIXES[name].rstrip('.')}"
-        fill_module(module, state.parts[name], device, dtype, where)
+        fill_module(module, state.parts.get(name, {}), device, dtype, where)
         repair_positions(module, device)
         module.eval().requires_grad_(False)
     _log.info("try-on %s: %s", path.name, _summary(state))
     free = None
     if state.free is not None:
         free = place_tensor(state.free, device, dtype, f"try-on {path}: learnable_vector")
-    return TryOnModel(
-        state.config, model.unet, model.garment, model.autoencoder, model.context, free
-    )
+    return replace(model, free=free)
 
 
 def save_tryon(folder: Path, model: TryOnModel, *, dtype: torch.dtype | None = None) -> None:

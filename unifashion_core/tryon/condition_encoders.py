@@ -1,5 +1,5 @@
 """What makes the context: CLIP's text encoder (UniFashion), or its vision encoder and a mapper
-(StableVITON).
+(StableVITON); and the adapter of an encoder's query outputs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..attention import AttentionBackend, register_with_transformers
 from ..deps import require
 from ..errors import ShapeError
-from .config import ClipConfig, TryOnConfig
+from .config import AdapterConfig, ClipConfig, TryOnConfig
 
 _MINIMUM = "4.53"  # the first transformers with a mask interface
 
@@ -145,6 +145,37 @@ class ImageContext(nn.Module):
         for block in self.mapper.resblocks:
             x = block(x)
         return self.proj_out(self.final_ln(x))
+
+
+class _ProjectionLayer(nn.Module):
+    def __init__(self, hidden: int, intermediate: int) -> None:
+        super().__init__()
+        self.LayerNorm = nn.LayerNorm(hidden, eps=1e-12)
+        self.dense1 = nn.Linear(hidden, intermediate)
+        self.dense2 = nn.Linear(intermediate, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = self.dense1(self.LayerNorm(x))
+        return x + self.dense2(wide * torch.sigmoid(1.702 * wide))
+
+
+class ContextAdapter(nn.Module):
+    """A residual layer over an encoder's query outputs, and a linear one where widths differ.
+
+    Source: Zhao et al. 2024 (UniFashion); Li et al. 2023 (BLIP-Diffusion), whose layer it is.
+    """
+
+    def __init__(self, config: AdapterConfig, context_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.proj_layer = _ProjectionLayer(config.hidden, config.intermediate)
+        if config.hidden != context_dim:
+            self.to_context = nn.Linear(config.hidden, context_dim)
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Query outputs, (B, T, hidden), to context, (B, T, context_dim)."""
+        x = self.proj_layer(outputs)
+        return self.to_context(x) if hasattr(self, "to_context") else x
 
 
 def repair_positions(module: nn.Module, device: torch.device | str) -> None:

@@ -133,6 +133,19 @@ class ClipConfig:
 
 
 @dataclass(frozen=True)
+class AdapterConfig:
+    """The adapter from an encoder's query outputs to context tokens.
+
+    Attributes:
+        hidden: Width of the query outputs.
+        intermediate: Width between its two layers.
+    """
+
+    hidden: int = 768
+    intermediate: int = 3072
+
+
+@dataclass(frozen=True)
 class TryOnConfig:
     """A whole try-on model.
 
@@ -146,6 +159,7 @@ class TryOnConfig:
         pose_map: What its pose maps are: "densepose", or "parts", the body parts that
             `prepare` draws from joints.
         distilled: Whether it was distilled to sample in a few steps (LCM).
+        adapter: Makes context of an encoder's query outputs, or None.
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
@@ -156,6 +170,7 @@ class TryOnConfig:
     size: tuple[int, int] = (512, 384)
     pose_map: Literal["densepose", "parts"] = "densepose"
     distilled: bool = False
+    adapter: AdapterConfig | None = None
 
     @property
     def context(self) -> Literal["text", "image"]:
@@ -179,6 +194,7 @@ class TryOnConfig:
             "autoencoder": AutoencoderConfig,
             "text": ClipConfig,
             "image": ClipConfig,
+            "adapter": AdapterConfig,
         }
         values = dict(data)
         try:

@@ -97,19 +97,24 @@ def encode_garment_context(model: TryOnModel, pictures: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def free_context(model: TryOnModel, tokenizer: ClipTokenizer | None = None) -> Tensor | None:
+def free_context(
+    model: TryOnModel, tokenizer: ClipTokenizer | None = None, tokens: int | None = None
+) -> Tensor | None:
     """The context of nothing, that guidance leads away from: learned, else an empty text's.
 
     Args:
         model: A try-on model.
         tokenizer: CLIP's; where None, a model without a learned one has none.
+        tokens: How many the context has, where that is not the text's alone.
 
     Returns:
         (1, N, context_dim), float32 on the CPU, or None where the model has none.
     """
     places = model.config.text.places if model.config.text is not None else 1
     if model.free is not None:
-        return model.free.float().cpu().expand(1, places, -1)
+        return model.free.float().cpu().expand(1, tokens or places, -1)
+    if tokens not in (None, places):  # nothing is known of a longer one
+        return None
     if isinstance(model.context, ClipText) and tokenizer is not None:
         return encode_texts(model, tokenizer, [""]).tokens
     return None

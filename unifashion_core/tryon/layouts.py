@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..weights import StoredTensor, Weights, shorten
-from .config import TryOnConfig
+from .config import AdapterConfig, TryOnConfig
 from .sizes import autoencoder_config, clip_config, unet_config
 
 Tensors = Mapping[str, StoredTensor]
@@ -23,8 +23,10 @@ PREFIXES: Mapping[str, str] = {
     "autoencoder": "first_stage_model.",
     "text": "cond_text_model.transformer.",
     "image": "cond_stage_model.",
+    "adapter": "context_adapter.",
 }
-"""Network -> what stands before its names in a checkpoint; our own files keep these names."""
+"""Network -> what stands before its names in a checkpoint; our own files keep these names. The
+adapter has a place in ours alone."""
 
 _PROJECTION, _FREE = "proj_out.", "learnable_vector"
 _DEAD = re.compile(
@@ -48,8 +50,8 @@ class TryOnState:
 
     Attributes:
         config: All sizes.
-        parts: Network ("unet", "garment", "autoencoder", "text" or "image") -> its weights under
-            its own names.
+        parts: Network ("unet", "garment", "autoencoder", "text" or "image", perhaps "adapter") ->
+            its weights under its own names.
         free: The learned context for guidance, (1, 1, context_dim), or None.
         layout: What the file is, in words.
         dropped: Names that nothing uses.
@@ -95,6 +97,8 @@ def recognise(weights: Weights, heads: int | None = None) -> TryOnState:
     else:
         parts["image"] |= projection
     del parts[unused]
+    if not parts["adapter"]:
+        del parts["adapter"]
     own = own_config(weights)
     found = own or _config_from_shapes(parts, where, heads)
     kind = "UniFashion (text context)" if "text" in parts else "StableVITON (image context)"
@@ -140,4 +144,10 @@ def _config_from_shapes(parts: Mapping[str, Tensors], where: str, heads: int | N
         text=sizes if context == "text" else None,
         image=sizes if context == "image" else None,
         mapper_layers=len(layers) or TryOnConfig.mapper_layers,
+        adapter=_adapter_config(parts.get("adapter")),
     )
+
+
+def _adapter_config(tensors: Tensors | None) -> AdapterConfig | None:
+    first = (tensors or {}).get("proj_layer.dense1.weight")
+    return None if first is None else AdapterConfig(first.shape[1], first.shape[0])
