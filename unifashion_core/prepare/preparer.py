@@ -89,7 +89,7 @@ class Preparer:
         self._networks = networks
         self._cache = cache
         self._segment = segment
-        self._fingerprint = fingerprint
+        self.fingerprint = fingerprint
 
     def person(self, image: torch.Tensor) -> Person | None:
         """The person of a photo, (H, W, 3 or 4), in its pixels; None if it shows none."""
@@ -122,7 +122,7 @@ class Preparer:
             note = "; ".join([f"{made.region} from {made.source}", *made.warnings])
             return MadeMask(made.mask, to_tensor(made.overlay(photo)), note)
 
-        inputs = [image, self._fingerprint, known, request]
+        inputs = [image, self.fingerprint, known, request]
         return self._cache.get_or_make("agnostic mask", inputs, make)
 
     def pose_map(self, image: torch.Tensor, keypoints: Any = None) -> tuple[torch.Tensor, str]:
@@ -187,7 +187,7 @@ class Preparer:
             body = find_body(upright(image), self.sources(image, Known()))
             return cut_region(colours, worn_garment(body, worn), body.source)
 
-        return self._cache.get_or_make("garment", [image, mask, worn, self._fingerprint], make)
+        return self._cache.get_or_make("garment", [image, mask, worn, self.fingerprint], make)
 
     def sources(self, image: torch.Tensor, known: Known) -> Sequence[Source]:
         """What is known of a photo's person, best first."""
@@ -204,7 +204,7 @@ class Preparer:
         return found if person is None else [*found, person]
 
     def _parts(self, image: torch.Tensor, segment: Callable[[Image.Image], PartMap]) -> PartMap:
-        inputs = [image, self._fingerprint]
+        inputs = [image, self.fingerprint]
         return self._cache.get_or_make("parts", inputs, lambda: segment(upright(image)))
 
 
