@@ -11,14 +11,15 @@ from tryon_samples import tiny_config, tiny_model
 
 from unifashion_core.attention import math_attention
 from unifashion_core.cutout import garment_mask
-from unifashion_core.errors import ImageError, InputError, ShapeError
+from unifashion_core.errors import AbilityError, ImageError, InputError, ShapeError
 from unifashion_core.imaging import to_tensor
-from unifashion_core.pocket import MEDIAPIPE
+from unifashion_core.pocket import CLIP_MERGES, MEDIAPIPE
 from unifashion_core.prepare.cache import PreparationCache
 from unifashion_core.prepare.person import load_networks
 from unifashion_core.prepare.preparer import Preparer
 from unifashion_core.rendering.item import (
     RenderSettings,
+    SamplerSettings,
     TryOnItem,
     TryOnTools,
     Turn,
@@ -37,7 +38,7 @@ from unifashion_core.rendering.prepared import (
 from unifashion_core.tryon import checkpoint, config
 from unifashion_core.wardrobe import render, render_person, sample_garment, sample_person
 
-FEW = RenderSettings(steps=4)
+FEW = RenderSettings(SamplerSettings(steps=4))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def make_tools(networks, model) -> TryOnTools:
         "tiny",
         Preparer(lambda: networks, cache),
         cache,
-        MEDIAPIPE,
+        CLIP_MERGES,
         lambda names, room: None,
         garment_mask,
     )
@@ -136,8 +137,8 @@ def test_the_garment_counts_and_without_one_it_does_not(tools, items):
     assert worst(first.latents, second.latents) > 1e-4
     nothing = replace(items[0], garment=None)
     bare, weak = (
-        render_items(tools, [item], replace(FEW, hint_strength=strength)).results[0]
-        for item, strength in ((nothing, 1.0), (items[0], 0.0))
+        render_items(tools, [item], FEW).results[0]
+        for item in (nothing, replace(items[0], hint_strength=0.0))
     )
     assert worst(bare.latents, weak.latents) <= 1e-5
 
@@ -288,6 +289,33 @@ def test_a_model_of_densepose_asks_for_its_map(networks, photos):
     dense = tiny_model(checkpoint, tiny_config(config, pose_map="densepose"), math_attention())
     with pytest.raises(InputError, match=r"needs a pose map \(densepose\), got none"):
         prepare_person(make_tools(networks, dense), photos[0], "upper")
+
+
+def test_a_text_leads_where_there_is_no_garment(tools, items):
+    bare = replace(items[0], garment=None)
+    red, blue, none = (
+        render_items(tools, [replace(bare, text=text)], FEW).results[0]
+        for text in ("a red dress", "a blue shirt", "")
+    )
+    assert worst(red.latents, blue.latents) > 1e-4
+    weak = render_items(tools, [replace(bare, text="a red dress", context_strength=0.0)], FEW)
+    assert worst(weak.results[0].latents, none.latents) <= 1e-5
+    assert red.notes == items[0].person.notes
+
+
+def test_an_embedding_needs_an_adapter(tools, items):
+    with pytest.raises(AbilityError, match="no adapter for an encoder's embedding"):
+        render_items(tools, [replace(items[0], query_outputs=torch.zeros(2, 4))], FEW)
+
+
+def test_previews_are_of_the_batch(tools, items):
+    seen: list[tuple[int, int, tuple[int, ...]]] = []
+    settings = replace(FEW, batch=3)
+    render_items(
+        tools, items, settings, on_preview=lambda d, t, z: seen.append((d, t, (*z.shape,)))
+    )
+    assert [s[:2] for s in seen] == [(n, 8) for n in range(1, 9)]
+    assert {s[2] for s in seen} == {(3, 4, 16, 16), (1, 4, 16, 16)}
 
 
 def test_cancel_goes_through(tools, items):

@@ -14,6 +14,8 @@ import torch
 
 from ..errors import InputError
 from ..prepare.paste import paste_back
+from ..tryon.sampling import OnPreview
+from ..tryon.sampling import SamplerSettings as SamplerSettings
 from ..types import OnStep
 from .painting import Painted, Painter
 from .prepared import EMPTY_MASK, PreparedGarment, prepare_person
@@ -63,9 +65,6 @@ class RenderedSet:
 OnItem = Callable[[int, Rendered], None]
 """Called with an item's place and its result as soon as it is finished, batch by batch."""
 
-OnPreview = Callable[[int, int, torch.Tensor], None]
-"""Called with (done, total) and what a batch looks like so far, (B, h, w, 3), 0..1."""
-
 
 def render_items(
     tools: TryOnTools,
@@ -86,7 +85,7 @@ def render_items(
         items: At least one.
         settings: Of the sampler and of the paste-back.
         on_step: Progress over all steps of all batches; may raise to cancel.
-        on_preview: Sees a batch after its steps.
+        on_preview: Sees a batch's scaled latents after its steps; (done, total) are over all.
         on_item: Sees each result as soon as it is there.
 
     Raises:

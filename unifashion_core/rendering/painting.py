@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..errors import AbilityError
-from ..tryon.plms import sample_plms
-from ..tryon.schedule import plms_timesteps
+from ..tryon.autoencoder import Posterior
+from ..tryon.condition import (
+    Condition,
+    PersonLatents,
+    encode_person,
+    encode_picture,
+    make_condition,
+)
+from ..tryon.condition_encoders import ClipText
+from ..tryon.context import TextContext, encode_garment_context, encode_texts, free_context
+from ..tryon.decoding import decode
+from ..tryon.sampling import OnPreview, sample
+from ..tryon.tokens import ClipTokenizer
 from ..types import OnStep
+from .memory import coding_bytes, sampling_bytes
 from .settings import RenderSettings, TryOnItem
 from .tools import TryOnTools
 
@@ -47,6 +58,7 @@ class Painter:
         self.tools, self.settings = tools, settings
         self.encodings = 0
         self.runs = 0
+        self._tokenizer: ClipTokenizer | None = None
 
     def check(self, item: TryOnItem) -> None:
         """Refuse what the model can't do.
@@ -59,13 +71,22 @@ class Painter:
                 "Try on: this model has no adapter for an encoder's embedding. Leave the embedding "
                 "out and give a text, or load a model with adapter weights."
             )
+        if item.text.strip() and not isinstance(self.tools.model.context, ClipText):
+            raise AbilityError(
+                "Try on: this model (StableVITON) reads the garment's picture, not a text. Leave "
+                "the text empty, or load a UniFashion model."
+            )
+        if item.garment is None and not isinstance(self.tools.model.context, ClipText):
+            raise AbilityError(
+                "Try on: this model (StableVITON) needs a garment. Connect one, or load a "
+                "UniFashion model for designs by text."
+            )
 
     def batches(self, items: Sequence[TryOnItem]) -> list[list[int]]:
         """Places of items that are painted together, in order of their first."""
         groups: dict[object, list[int]] = {}
         for place, item in enumerate(items):
-            kind = (item.person.fitted.size, item.garment is None, item.query_outputs is None)
-            groups.setdefault(kind, []).append(place)
+            groups.setdefault(item.person.fitted.size, []).append(place)
         size = max(1, self.settings.batch)
         return [
             group[start : start + size]
@@ -77,7 +98,7 @@ class Painter:
         self,
         items: Sequence[TryOnItem],
         on_step: OnStep | None = None,
-        on_preview: Callable[[int, int, Tensor], None] | None = None,
+        on_preview: OnPreview | None = None,
     ) -> list[Painted]:
         """Paint one batch.
 
@@ -86,64 +107,104 @@ class Painter:
             on_step: Progress over the steps; may raise to cancel.
             on_preview: Sees what the batch looks like so far.
         """
-        model, settings = self.tools.model, self.settings
-        self.tools.load(list(model.modules), 0)
-        scale = model.config.autoencoder.scale_factor
-        persons = [self._person(item) for item in items]
-        agnostic, pose, keep = (torch.stack([p[i] for p in persons]) for i in range(3))
-        hints = torch.stack([self._hint(item) for item in items])
-        free = torch.zeros(1, 1, model.config.unet.context_dim)
-        free = free if model.free is None else model.free
-        context = free.repeat(len(items), 77, 1)
-        strength = settings.hint_strength if items[0].garment is not None else 0.0
-        rest = torch.cat([agnostic * scale, keep, pose * scale], dim=1)
-
-        def predict(x: Tensor, times: Tensor) -> Tensor:
-            joined = torch.cat([x, rest], dim=1)
-            maps = model.garment(joined, times, context, hints * scale)
-            return model.unet(joined, times, context, [m * strength for m in maps])
-
-        start = torch.stack([_noise(item.seed, agnostic.shape[1:]) for item in items])
-        with torch.inference_mode():
-            times = plms_timesteps(settings.steps)
-            latents = sample_plms(predict, start, times, on_step=on_step) / scale
-            pictures = model.autoencoder.decode(latents)
+        model, config = self.tools.model, self.tools.model.config
+        condition, notes = self._condition(items)
+        size = items[0].person.fitted.size
+        dtype = next(model.unet.parameters()).dtype
+        room = sampling_bytes(config, len(items), size, dtype)
+        # the autoencoder comes along: previews and the end need it
+        self.tools.load(["unet", "garment", "autoencoder"], room)
+        sampler = replace(self.settings.sampler, batch=0)
+        seeds = [item.seed for item in items]
+        latents = sample(model, condition, sampler, seeds, on_step, on_preview)
+        self.tools.load(["autoencoder"], coding_bytes(config, len(items), size, dtype))
+        pictures = decode(model, latents)
         self.runs += 1
-        crops = ((pictures + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1)
-        return [Painted(c, z) for c, z in zip(crops.cpu(), latents.cpu(), strict=True)]
+        unscaled = latents / config.autoencoder.scale_factor
+        return [Painted(*parts) for parts in zip(pictures, unscaled, notes, strict=True)]
 
-    def _person(self, item: TryOnItem) -> tuple[Tensor, Tensor, Tensor]:
+    def _condition(self, items: Sequence[TryOnItem]) -> tuple[Condition, list[tuple[str, ...]]]:
+        model = self.tools.model
+        persons = [self._person(item) for item in items]
+        hints = [self._hint(item) for item in items]
+        found = [self._context(item) for item in items]
+        condition = make_condition(
+            persons,
+            hints,
+            torch.cat([tokens for tokens, _ in found]),
+            free_context(model, self._tokens() if self._reads_text() else None),
+            hint_strength=[item.hint_strength for item in items],
+            context_strength=[item.context_strength for item in items],
+        )
+        return condition, [notes for _, notes in found]
+
+    def _person(self, item: TryOnItem) -> PersonLatents:
         person = item.person
+        whole = self.settings.sampler.start == "reference"
 
-        def make() -> tuple[Tensor, Tensor, Tensor]:
+        def make() -> PersonLatents:
             self.encodings += 1
-            pixels = person.crop * 2 - 1
-            agnostic = pixels * (1 - person.crop_mask)[..., None]
-            first = self._encode(agnostic)
-            small = F.interpolate(person.crop_mask[None, None], first.shape[1:], mode="bilinear")
-            return first, self._encode(person.pose * 2 - 1), 1 - small[0]
+            self._load_coder(person.fitted.size)
+            return encode_person(
+                self.tools.model, person.crop, person.crop_mask, person.pose, whole=whole
+            )
 
-        return self._kept("try-on person latents", person.key, make)
+        return self._kept("try-on person latents", [person.key, whole], make)
 
-    def _hint(self, item: TryOnItem) -> Tensor:
+    def _hint(self, item: TryOnItem) -> Posterior | None:
         garment = item.garment
         if garment is None:
-            return torch.zeros_like(self._person(item)[0])
+            return None
 
-        def make() -> Tensor:
+        def make() -> Posterior:
             self.encodings += 1
-            return self._encode(garment.hint * 2 - 1)
+            self._load_coder(item.person.fitted.size)
+            return encode_picture(self.tools.model, garment.hint)
 
-        return self._kept("try-on garment latents", garment.key, make)
+        return self._kept("try-on garment latents", [garment.key], make)
 
-    def _kept(self, name: str, key: str, make: Callable[[], T]) -> T:
-        inputs = [self.tools.fingerprint, key]
-        return self.tools.cache.get_or_make(name, inputs, make)
+    def _context(self, item: TryOnItem) -> tuple[Tensor, tuple[str, ...]]:
+        """Context tokens, (1, N, C), and what the user should know of the text."""
+        model, garment = self.tools.model, item.garment
+        if not self._reads_text():
+            assert garment is not None  # `check` refuses it
 
-    def _encode(self, pixels: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return self.tools.model.autoencoder.encode(pixels.permute(2, 0, 1)[None]).mean[0]
+            def see() -> Tensor:
+                self.tools.load(["image"], 0)
+                return encode_garment_context(model, garment.hint[None])
+
+            return self._kept("try-on garment context", [garment.key], see), ()
+
+        def read() -> TextContext:
+            self.tools.load(["text"], 0)
+            return encode_texts(model, self._tokens(), [item.text])
+
+        found = self._kept("try-on text context", [item.text], read)
+        return found.tokens, _text_notes(found)
+
+    def _reads_text(self) -> bool:
+        return isinstance(self.tools.model.context, ClipText)
+
+    def _tokens(self) -> ClipTokenizer:
+        if self._tokenizer is None:
+            self._tokenizer = ClipTokenizer(self.tools.merges)
+        return self._tokenizer
+
+    def _load_coder(self, size: tuple[int, int]) -> None:
+        model = self.tools.model
+        dtype = next(model.autoencoder.parameters()).dtype
+        self.tools.load(["autoencoder"], coding_bytes(model.config, 1, size, dtype))
+
+    def _kept(self, name: str, inputs: Sequence[object], make: Callable[[], T]) -> T:
+        dtype = str(next(self.tools.model.autoencoder.parameters()).dtype)
+        return self.tools.cache.get_or_make(name, [self.tools.fingerprint, dtype, *inputs], make)
 
 
-def _noise(seed: int, shape: torch.Size) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+def _text_notes(found: TextContext) -> tuple[str, ...]:
+    notes: list[str] = []
+    for words in found.unknown_words:
+        if words:
+            notes.append(f"words that the model does not know were left out: {', '.join(words)}")
+    if any(found.truncated):
+        notes.append("the text was cut to what the model reads")
+    return tuple(notes)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
+from ..tryon.sampling import SamplerSettings
 from .prepared import PreparedGarment, PreparedPerson
 
 
@@ -20,6 +21,8 @@ class TryOnItem:
         seed: Of its noise.
         query_outputs: An encoder's outputs before projection, (T, hidden), as context: of a picture
             or of sketch and text together. Needs a model with an adapter.
+        hint_strength: How much the garment counts; 0 leaves it out.
+        context_strength: How much text and embedding count; 0 leaves them out.
     """
 
     person: PreparedPerson
@@ -27,6 +30,8 @@ class TryOnItem:
     text: str = ""
     seed: int = 0
     query_outputs: torch.Tensor | None = None
+    hint_strength: float = 1.0
+    context_strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,26 +39,14 @@ class RenderSettings:
     """How pictures are made.
 
     Attributes:
-        steps: Of the sampler.
-        solver: Of `tryon.solvers`.
-        guidance: How strongly the text leads; 1.0 costs nothing.
-        guidance_until: Share of the steps after which it is left out, 0..1.
-        start: "noise", or "reference": the person's own noised picture, as the paper's code does.
-        hint_strength: How much the garment counts, 0..2.
-        context_strength: How much text and embedding count, 0..2.
+        sampler: Solver, steps, guidance.
         batch: How many items are painted together at most; fewer where memory is short.
         paste: Put results back into their photos.
         feather: Width of the seam in pixels of the photo.
         match_colour: Bring a result's colours to the photo's round the mask.
     """
 
-    steps: int = 50
-    solver: str = "plms"
-    guidance: float = 1.0
-    guidance_until: float = 1.0
-    start: str = "noise"
-    hint_strength: float = 1.0
-    context_strength: float = 1.0
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
     batch: int = 8
     paste: bool = True
     feather: int = 8
