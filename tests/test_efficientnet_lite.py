@@ -18,6 +18,7 @@ from unifashion_core.encoder.efficientnet_lite import (
     LITE0_WIDTH,
     LOW_WIDTH,
     EfficientNetLite0,
+    _Conv,
     convert_lite0,
 )
 from unifashion_core.encoder.preprocess import preprocess
@@ -164,3 +165,29 @@ def test_wrong_weights_are_an_error(original: Any) -> None:
 def test_wrong_input_is_an_error(ours: EfficientNetLite0) -> None:
     with pytest.raises(ShapeError, match=r"pixels are \(1, 1, 8, 8\), wanted \(B, 3, H, W\)"):
         ours(torch.zeros(1, 1, 8, 8))
+
+
+@torch.inference_mode()
+def test_a_batch_gives_each_image_what_it_gets_alone(
+    ours: EfficientNetLite0, pixels: Tensor
+) -> None:
+    batch = torch.cat([pixels, pixels.flip(-1)[:3]])  # eleven: two full parts and a rest
+    tokens, pooled = ours(batch)
+    alone = [ours(image[None]) for image in batch]
+    assert torch.allclose(tokens, torch.cat([t for t, _ in alone]), atol=1e-4)
+    assert torch.allclose(pooled, torch.cat([p for _, p in alone]), atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("size", [(14, 22), (15, 22), (14, 21), (7, 7)])
+def test_halving_pads_as_tensorflow_does(kernel: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    conv = _Conv(6, 6, kernel, stride=2, groups=6)
+    x = torch.randn(2, 6, *size)
+    pads: list[int] = []
+    for side in (size[1], size[0]):
+        total = max((-(-side // 2) - 1) * 2 + kernel - side, 0)
+        pads += [total // 2, total - total // 2]
+    padded = torch.nn.functional.pad(x, pads)
+    slow = torch.nn.functional.conv2d(padded, conv.weight, conv.bias, stride=2, groups=6)
+    assert torch.allclose(conv(x), slow, atol=1e-6)
