@@ -22,7 +22,7 @@ from .person_body import (
     mirrored,
 )
 from .render import render_cloth
-from .shading import Field
+from .shading import Field, clip
 from .view import View
 
 _BEHIND = frozenset(
@@ -62,6 +62,11 @@ class Cloth:
     def side(self) -> int:
         """Pixels of a side."""
         return self.colours.shape[0]
+
+    @property
+    def whole(self) -> Field:
+        """How much of each pixel is garment, 0..1, (S, S)."""
+        return clip(sum(self.masks.values(), start=np.zeros((1, 1), np.float32)), 0, 1)
 
     def pixels(self, points: Points) -> Points:
         """Garment space to pixels of the flat picture."""

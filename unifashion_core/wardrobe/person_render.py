@@ -64,6 +64,7 @@ class PersonPicture:
         source: Region by name to where each shown pixel is on the flat garment, (H, W, 2), x and y
             as shares of its side; nan elsewhere.
         flat: Region by name to the flat garment on white, RGB, square.
+        flat_mask: Region by name to how much of each pixel of `flat` is garment, 0..1, (S, S).
     """
 
     image: Image.Image
@@ -72,6 +73,7 @@ class PersonPicture:
     worn: dict[str, npt.NDArray[np.bool_]]
     source: dict[str, Field]
     flat: dict[str, Image.Image]
+    flat_mask: dict[str, Field]
 
 
 def region_of(category: str) -> str:
@@ -346,6 +348,7 @@ class _Scene:
             worn,
             source,
             {name: _on_white(cloth) for name, cloth in self.cloths.items()},
+            {name: cloth.whole for name, cloth in self.cloths.items()},
         )
 
 
@@ -376,6 +379,6 @@ def _cut_off(
 
 
 def _on_white(cloth: Cloth) -> Image.Image:
-    whole = clip(sum(cloth.masks.values(), start=np.zeros((1, 1), np.float32)), 0, 1)[..., None]
+    whole = cloth.whole[..., None]
     picture = cloth.colours * whole + 255 * (1 - whole)
     return Image.fromarray(picture.astype(np.uint8))

@@ -1,0 +1,253 @@
+"""Train the autoencoder of a try-on model on the pictures that the model will read and paint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..attention import AttentionBackend
+from ..errors import FolderError, InputError
+from ..imaging import open_image
+from ..tryon.autoencoder import Autoencoder
+from ..tryon.config import AutoencoderConfig
+from ..tryon.parts import save_autoencoder
+from ..types import OnStep
+from .config import OptimConfig
+from .loop import run_loop
+from .trainer import OnProgress
+from .tryon_layout import AGNOSTIC, CLOTH, IMAGE, POSE, SKETCH
+
+_FOLDER_SHARES = {IMAGE: 0.42, CLOTH: 0.28, AGNOSTIC: 0.1, POSE: 0.08, SKETCH: 0.12}
+
+
+def _optim() -> OptimConfig:
+    return OptimConfig(
+        learning_rate=1e-4, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0, warmup_share=0.02
+    )
+
+
+@dataclass(frozen=True)
+class AutoencoderTrainConfig:
+    """A run. The sizes' defaults are Stable Diffusion's.
+
+    Attributes:
+        autoencoder: Sizes; its scale factor is measured at the end.
+        size: Height and width of the training pictures.
+        gradient: Weight of the difference of neighbouring pixels' differences: edges and patterns.
+        kl: Weight of the divergence from a standard normal, a latent value.
+        train_encoder: False trains the decoder alone: the latents stay as they are.
+        optim: Optimiser.
+        steps: Optimiser steps.
+        batch_size: Pictures a step.
+        save_every: Steps between checkpoints.
+        seed: Of weights, batches and noise.
+        precision: Of accelerate: "no" or "bf16".
+    """
+
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    size: tuple[int, int] = (512, 384)
+    gradient: float = 1.0
+    kl: float = 1e-6
+    train_encoder: bool = True
+    optim: OptimConfig = field(default_factory=_optim)
+    steps: int = 100_000
+    batch_size: int = 8
+    save_every: int = 500
+    seed: int = 0
+    precision: Literal["no", "bf16"] = "no"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as the JSON file holds them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> AutoencoderTrainConfig:
+        """The value that `to_dict` gave; what is absent keeps its default.
+
+        Raises:
+            InputError: If a name is unknown.
+        """
+        values = dict(data)
+        try:
+            if "autoencoder" in values:
+                given = dict(values["autoencoder"])
+                if "channel_mult" in given:
+                    given["channel_mult"] = tuple(given["channel_mult"])
+                values["autoencoder"] = AutoencoderConfig(**given)
+            if "optim" in values:
+                merged = {**asdict(_optim()), **values["optim"]}
+                values["optim"] = OptimConfig(**{**merged, "betas": tuple(merged["betas"])})
+            if "size" in values:
+                values["size"] = tuple(values["size"])
+            return cls(**values)
+        except TypeError as e:
+            known = ", ".join(f.name for f in fields(cls))
+            raise InputError(f"Autoencoder config: {e}. At the top there may be {known}.") from e
+
+
+class Pictures:
+    """The pictures of a split, by folder, decoded once and kept as bytes.
+
+    Args:
+        root: Folder in VITON-HD's layout.
+        split: "train" or "test".
+        size: Height and width.
+        on_step: Called with (pictures read, pictures in all).
+
+    Raises:
+        FolderError: If there are none.
+    """
+
+    def __init__(
+        self, root: Path, split: str, size: tuple[int, int], on_step: OnStep | None = None
+    ) -> None:
+        found = {name: sorted((root / split / name).glob("*.[pj][np]g")) for name in _FOLDER_SHARES}
+        self._names = [name for name, files in found.items() if files]
+        if IMAGE not in self._names:
+            raise FolderError(f"Try-on data {root / split}: no pictures in {IMAGE}.")
+        shares = np.array([_FOLDER_SHARES[name] for name in self._names])
+        self._shares = shares / shares.sum()
+        total, done = sum(map(len, found.values())), 0
+        self.pictures: dict[str, Tensor] = {}
+        for name in self._names:
+            made = torch.empty(len(found[name]), 3, *size, dtype=torch.uint8)
+            for number, path in enumerate(found[name]):
+                image = open_image(path)
+                if (image.height, image.width) != size:
+                    image = image.resize((size[1], size[0]))
+                made[number] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+                done += 1
+                if on_step is not None:
+                    on_step(done, total)
+            self.pictures[name] = made
+
+    def draw(self, rng: np.random.Generator, count: int) -> Tensor:
+        """Pictures in [-1, 1], (count, 3, H, W)."""
+        chosen: list[Tensor] = []
+        for name in rng.choice(self._names, count, p=self._shares):
+            pictures = self.pictures[str(name)]
+            chosen.append(pictures[int(rng.integers(len(pictures)))])
+        return torch.stack(chosen).float() / 127.5 - 1.0
+
+
+class AutoencoderObjective(nn.Module):
+    """Reconstruction by absolute differences of pixels and of their neighbours' differences, and
+    the divergence from a standard normal."""
+
+    def __init__(self, autoencoder: Autoencoder, config: AutoencoderTrainConfig) -> None:
+        super().__init__()
+        self.autoencoder, self._config = autoencoder, config
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of pictures in [-1, 1], (B, 3, H, W)."""
+        pixels = batch["pixels"]
+        posterior = self.autoencoder.encode(pixels)
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        latents = mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)
+        made = self.autoencoder.decode(latents).float()
+        off = made - pixels
+        edges = off.diff(dim=2).abs().mean() + off.diff(dim=3).abs().mean()
+        kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
+        pixel = off.abs().mean()
+        total = pixel + self._config.gradient * edges + self._config.kl * kl
+        return {"total": total, "pixel": pixel, "edges": edges, "kl": kl}
+
+
+def train_autoencoder(
+    data: Path,
+    out: Path,
+    config: AutoencoderTrainConfig,
+    attention: AttentionBackend,
+    *,
+    start: Autoencoder | None = None,
+    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
+    stop_after: int | None = None,
+) -> Path:
+    """Train, or go on training, and save the autoencoder.
+
+    Args:
+        data: Folder in VITON-HD's layout.
+        out: Folder of checkpoints; the result is its subfolder `autoencoder`.
+        config: Of the run.
+        attention: What the middle attention goes through.
+        start: Weights to start from; None: fresh ones.
+        on_step: Called with (pictures read, pictures in all).
+        on_progress: Called after every step.
+        stop_after: Save and stop at this step.
+
+    Returns:
+        The folder of the saved autoencoder.
+
+    Raises:
+        FolderError: If there are no pictures.
+        CheckpointError: As `run_loop`.
+    """
+    pictures = Pictures(data, "train", config.size, on_step)
+    torch.manual_seed(config.seed)  # pyright: ignore[reportUnknownMemberType] - untyped in torch
+    model = start or Autoencoder(config.autoencoder, attention)
+    model.requires_grad_(True)
+    if not config.train_encoder:
+        model.encoder.requires_grad_(False)
+        model.quant_conv.requires_grad_(False)
+    objective = AutoencoderObjective(model, config)
+    objective.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    run_loop(
+        objective,
+        config,
+        lambda rng, _: {"pixels": pictures.draw(rng, config.batch_size)},
+        out,
+        on_progress=on_progress,
+        stop_after=stop_after,
+    )
+    model.eval()
+    settings = model.config
+    if config.train_encoder:
+        settings = replace(settings, scale_factor=scale_factor(model, pictures, config))
+    folder = out / "autoencoder"
+    save_autoencoder(folder, model, settings)
+    return folder
+
+
+@torch.inference_mode()
+def scale_factor(
+    model: Autoencoder, pictures: Pictures, config: AutoencoderTrainConfig, count: int = 256
+) -> float:
+    """1 / standard deviation of the latents of some pictures: what brings them to unit size.
+
+    Source: Rombach et al. 2022, appendix G.
+    """
+    rng = np.random.default_rng([config.seed, 77])
+    means: Sequence[Tensor] = [
+        model.encode(pictures.draw(rng, 16)).mean for _ in range(max(count // 16, 1))
+    ]
+    return 1.0 / float(torch.cat(list(means)).std())
+
+
+@torch.inference_mode()
+def reconstruction(model: Autoencoder, pictures: Tensor, batch: int = 16) -> dict[str, float]:
+    """How well pictures survive the way to latents and back.
+
+    Args:
+        model: The autoencoder.
+        pictures: (N, 3, H, W), uint8.
+        batch: At a time.
+
+    Returns:
+        "psnr" in dB over all pixels, and "l1", of values 0..1.
+    """
+    squared, absolute = 0.0, 0.0
+    for part in pictures.split(batch):
+        pixels = part.float() / 127.5 - 1.0
+        off = (model.decode(model.encode(pixels).mean).clamp(-1, 1) - pixels) / 2
+        squared += float(off.square().mean()) * len(part)
+        absolute += float(off.abs().mean()) * len(part)
+    count = len(pictures)
+    psnr = -10 * float(np.log10(max(squared / count, 1e-12)))
+    return {"psnr": psnr, "l1": absolute / count}

@@ -1,0 +1,140 @@
+"""Everything that a `train tryon` run is made of, as one value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from ..errors import InputError
+from ..tryon.config import ClipConfig, UNetConfig
+from .autoencoder import AutoencoderTrainConfig
+from .config import OptimConfig
+
+T = TypeVar("T", UNetConfig, ClipConfig, OptimConfig)
+
+
+def _optim() -> OptimConfig:
+    """The reference's: AdamW at 1e-4 with torch's defaults, no schedule to speak of."""
+    return OptimConfig(
+        learning_rate=1e-4,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=0.01,
+        warmup_share=0.0,
+        final_share=1.0,
+        clip_norm=0.0,
+    )
+
+
+@dataclass(frozen=True)
+class TryOnTrainConfig:
+    """A run. The defaults are the paper's; where no weights are there to start from, `train_all`,
+    `warp_start`, `places` and v-prediction make a small model learn in reach.
+
+    Attributes:
+        unet: Sizes of the UNet and the garment encoder.
+        text: Sizes of the text encoder. `vocabulary` 0: one row a token of the training captions.
+        size: Height and width of the pictures.
+        pose_map: What the pose maps are: "densepose" or "parts".
+        train_all: Train the UNet's input and middle blocks and the text encoder as well. The paper
+            keeps them frozen; from fresh weights they would stay random.
+        warp_start: What the warp blocks' output convolutions are scaled by at the start; 0 = zeros,
+            as in the paper.
+        drop_context: How often the learned context replaces the text.
+        drop_by_batch: One draw a batch, as the reference; else one a sample.
+        drop_garment: How often a sample sees no garment (hint strength 0).
+        sketch_share: How often the hint is the garment's sketch, where there is one.
+        outside: Weight of the error outside the mask; inside it is 1.
+        places: Weight of the warp attention's cross-entropy to the known places, where the data
+            has them; it falls to a fifth over the run.
+        places_blocks: Numbers of the warp blocks that learn from it, counted from the end: -1 is
+            the last one.
+        atv: Whether the attention total-variation loss is added.
+        atv_blocks: Numbers of its warp blocks.
+        atv_limits: Grids with more places than the first and fewer than the second count.
+        recolours: Coloured copies of each record; they teach colours beyond the data's.
+        captions: Captions drawn for each record, where its attributes are known.
+        optim: Optimiser.
+        steps: Optimiser steps.
+        batch_size: Records a step.
+        save_every: Steps between checkpoints.
+        seed: Of weights, batches, noise and dropout.
+        precision: Of accelerate: "no" or "bf16".
+    """
+
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    text: ClipConfig = field(default_factory=ClipConfig)
+    size: tuple[int, int] = (512, 384)
+    pose_map: Literal["densepose", "parts"] = "densepose"
+    train_all: bool = False
+    warp_start: float = 0.0
+    drop_context: float = 0.2
+    drop_by_batch: bool = True
+    drop_garment: float = 0.0
+    sketch_share: float = 0.0
+    outside: float = 1.0
+    places: float = 0.0
+    places_blocks: tuple[int, ...] = (-1, -2, -3, -4)
+    atv: bool = False
+    atv_blocks: tuple[int, ...] = (1, 4, 7)
+    atv_limits: tuple[int, int] = (700, 3000)
+    recolours: int = 0
+    captions: int = 1
+    optim: OptimConfig = field(default_factory=_optim)
+    steps: int = 36_000
+    batch_size: int = 32
+    save_every: int = 500
+    seed: int = 0
+    precision: Literal["no", "bf16"] = "no"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as the JSON file holds them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TryOnTrainConfig:
+        """The value that `to_dict` gave; what is absent keeps its default.
+
+        Raises:
+            InputError: If a name is unknown.
+        """
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        try:
+            if "unet" in values:
+                values["unet"] = _part(UNetConfig, values["unet"])
+            if "text" in values:
+                values["text"] = _part(ClipConfig, values["text"])
+            if "optim" in values:
+                values["optim"] = _part(OptimConfig, {**asdict(_optim()), **values["optim"]})
+            return cls(**values)
+        except TypeError as e:
+            known = ", ".join(f.name for f in fields(cls))
+            raise InputError(f"Try-on config: {e}. At the top there may be {known}.") from e
+
+
+def read_stage_config(path: Path | None, stage: Literal["autoencoder", "tryon"]) -> Any:
+    """Read the part of a config file that belongs to a stage; the whole file where it has no such
+    parts; None gives the defaults.
+
+    Raises:
+        InputError: If it can't be read or has unknown names.
+    """
+    kinds = {"autoencoder": AutoencoderTrainConfig, "tryon": TryOnTrainConfig}
+    if path is None:
+        return kinds[stage]()
+    try:
+        data: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
+        raise InputError(f"Training config {path}: can't be read ({e}). Give a JSON file.") from e
+    if not isinstance(data, dict):
+        raise InputError(f"Training config {path}: no JSON object. Give names with values.")
+    values = cast("dict[str, Any]", data)
+    parted = {"train_autoencoder", "train_tryon"} & values.keys()
+    return kinds[stage].from_dict(values.get(f"train_{stage}", {}) if parted else values)
+
+
+def _part(kind: type[T], values: Mapping[str, Any]) -> T:
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
