@@ -1,0 +1,241 @@
+"""Training of the try-on stages on a few mannequins: data, autoencoder, losses, exact resume."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from unifashion_core.attention import math_attention
+from unifashion_core.errors import FolderError, InputError
+from unifashion_core.pocket import CLIP_MERGES
+from unifashion_core.training.autoencoder import (
+    AutoencoderTrainConfig,
+    Pictures,
+    reconstruction,
+    train_autoencoder,
+)
+from unifashion_core.training.config import OptimConfig
+from unifashion_core.training.tryon import TryOnPaths, train_tryon
+from unifashion_core.training.tryon_config import TryOnTrainConfig, read_stage_config
+from unifashion_core.training.tryon_latents import encode_records
+from unifashion_core.training.tryon_layout import read_pairs, read_record, read_texts
+from unifashion_core.training.tryon_objective import TryOnObjective, places_loss
+from unifashion_core.training.wardrobe_pairs import PairsConfig, build_pairs, draw_garment
+from unifashion_core.tryon.checkpoint import build_tryon, load_tryon
+from unifashion_core.tryon.config import (
+    AutoencoderConfig,
+    ClipConfig,
+    TryOnConfig,
+    UNetConfig,
+)
+from unifashion_core.tryon.parts import load_autoencoder
+
+_ATTENTION = math_attention()
+_OPTIM = OptimConfig(learning_rate=1e-3, weight_decay=0.0, eps=1e-8, ema=0.9)
+_AUTOENCODER = AutoencoderTrainConfig(
+    autoencoder=AutoencoderConfig(8, (1, 1, 1, 1), 1, 4, 2),
+    size=(64, 64),
+    optim=_OPTIM,
+    steps=4,
+    batch_size=2,
+    save_every=2,
+)
+_UNET = UNetConfig(
+    4, 8, (1, 2), 1, (2,), 2, 16, 4, prediction_type="v_prediction", warp_positions=True
+)
+_TRYON = TryOnTrainConfig(
+    unet=_UNET,
+    text=ClipConfig(16, 1, 2, 32, vocabulary=0),
+    size=(64, 64),
+    pose_map="parts",
+    train_all=True,
+    warp_start=0.1,
+    drop_by_batch=False,
+    drop_garment=0.2,
+    sketch_share=0.3,
+    outside=0.5,
+    places=0.3,
+    recolours=1,
+    captions=2,
+    optim=_OPTIM,
+    steps=4,
+    batch_size=3,
+    save_every=2,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs")
+    build_pairs(folder, 4, PairsConfig(size=64, height=128))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def autoencoder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_autoencoder(data, tmp_path_factory.mktemp("ae"), _AUTOENCODER, _ATTENTION)
+
+
+def test_pairs_are_the_same_whenever_they_are_drawn_and_know_their_places(data: Path, tmp_path):
+    build_pairs(tmp_path, 4, PairsConfig(size=64, height=128), part=(1, 2))
+    (name, _), *_ = read_pairs(tmp_path, "train")
+    again, first = (read_record(root, "train", name, (64, 64)) for root in (tmp_path, data))
+    assert torch.equal(again.image, first.image)
+    assert torch.equal(again.pose, first.pose)
+    assert first.places is not None
+    known = first.places[..., 2] > 0.5
+    assert torch.equal(known, first.worn > 0.5)
+    assert bool(known.any())
+    # what is worn came from the garment, not from the ground beside it
+    x = (first.places[..., 0][known] * 64).long().clamp(max=63)
+    y = (first.places[..., 1][known] * 64).long().clamp(max=63)
+    assert float((first.garment_mask[y, x] > 0.3).float().mean()) > 0.9
+    inside = first.mask > 0.5
+    assert torch.allclose(first.agnostic[inside], torch.tensor(128 / 255))
+    assert torch.equal(first.agnostic[~inside], first.image[~inside])
+
+
+def test_training_and_test_pairs_are_of_other_garments():
+    assert draw_garment(3, "train") != draw_garment(3, "test")
+    with pytest.raises(InputError, match="wanted train or test"):
+        build_pairs(Path("nowhere"), 1, split="val")
+
+
+def test_texts_say_what_the_garment_is(data: Path):
+    known = read_texts(data, "train", "attributes.json")
+    said = read_texts(data, "train", "captions.json")
+    for name, values in known.items():
+        assert values["colours"][0] in said[name][0]
+
+
+def test_autoencoder_learns_and_knows_its_scale(data: Path, autoencoder: Path):
+    model = load_autoencoder(autoencoder, _ATTENTION).requires_grad_(False)
+    assert model.config.scale_factor != AutoencoderConfig.scale_factor
+    pictures = Pictures(data, "train", (64, 64))
+    found = reconstruction(model, pictures.pictures["image"])
+    assert found["psnr"] > 3.0
+    latents = torch.cat(
+        [
+            model.encode(pictures.draw(np.random.default_rng(s), 8)).mean
+            * model.config.scale_factor
+            for s in range(4)
+        ]
+    )
+    assert 0.5 < float(latents.std()) < 2.0
+
+
+def test_decoder_alone_can_be_trained(data: Path, autoencoder: Path, tmp_path: Path):
+    start = load_autoencoder(autoencoder, _ATTENTION)
+    before = {n: v.clone() for n, v in start.state_dict().items()}
+    config = replace(_AUTOENCODER, train_encoder=False, steps=2)
+    after = load_autoencoder(
+        train_autoencoder(data, tmp_path, config, _ATTENTION, start=start), _ATTENTION
+    )
+    moved = {n for n, v in after.state_dict().items() if not torch.equal(v, before[n])}
+    assert moved
+    assert all(n.startswith(("decoder.", "post_quant_conv.")) for n in moved)
+    assert after.config.scale_factor == start.config.scale_factor
+
+
+def test_a_stopped_tryon_run_goes_on_exactly(data: Path, autoencoder: Path, tmp_path: Path):
+    weights: list[dict[str, torch.Tensor]] = []
+    for name, stops in (("whole", [None]), ("broken", [2, None])):
+        paths = TryOnPaths(data, tmp_path / name, CLIP_MERGES)
+        for stop in stops:
+            folder = train_tryon(
+                paths,
+                _TRYON,
+                _ATTENTION,
+                autoencoder=load_autoencoder(autoencoder, _ATTENTION),
+                stop_after=stop,
+            )
+        weights.append(load_file(folder / "model.safetensors"))
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        assert {"total", "mse", "places"} <= json.loads(lines[-1]).keys()
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+    model = load_tryon(folder, attention=_ATTENTION)
+    assert model.free is not None
+    assert model.config.text is not None
+    assert model.config.text.ids[-2:] == (49406, 49407)
+
+
+def test_the_papers_recipe_leaves_the_unets_first_half_and_the_text_alone():
+    config = replace(_TRYON, train_all=False)
+    text = ClipConfig(16, 1, 2, 32, vocabulary=6)
+    settings = TryOnConfig(_UNET, AutoencoderConfig(8, (1, 1, 1, 1), 1, 4, 2), text)
+    objective = TryOnObjective(build_tryon(settings, _ATTENTION), config)
+    trained = [n for n, p in objective.named_parameters() if p.requires_grad]
+    for part in ("unet.output_blocks", "unet.warp_flow_blks", "garment.cond_first_block", "free"):
+        assert any(n.startswith(part) for n in trained)
+    frozen = [n for n, p in objective.named_parameters() if not p.requires_grad]
+    assert any(n.startswith("unet.input_blocks.") for n in frozen)
+    assert any(n.startswith("text.") for n in frozen)
+
+
+def test_recoloured_copies_change_the_garment_alone(data: Path, autoencoder: Path):
+    model = load_autoencoder(autoencoder, _ATTENTION)
+    one = encode_records(data, "train", model, replace(_TRYON, recolours=0), None)
+    two = encode_records(data, "train", model, _TRYON, None)
+    count = len(one)
+    assert len(two) == 2 * count == len(two.texts)
+    for name in ("pose", "sketch"):
+        assert torch.equal(two.latents[name][:count], two.latents[name][count:])
+    assert not torch.equal(two.latents["hint"][:count], two.latents["hint"][count:])
+    names = read_texts(data, "train", "attributes.json")
+    colours = {c for values in names.values() for c in values["colours"]}
+    assert not any(set(t.split()) & colours for texts in two.texts[count:] for t in texts)
+
+
+def test_a_sketch_or_no_garment_always_comes_with_its_text(data: Path, autoencoder: Path):
+    model = load_autoencoder(autoencoder, _ATTENTION)
+    config = replace(_TRYON, batch_size=64, drop_context=0.9, drop_garment=0.3, sketch_share=0.4)
+    records = encode_records(data, "train", model, config, None)
+    ids = [torch.zeros(len(t), 77, dtype=torch.int64) for t in records.texts]
+    batch = records.draw(ids, config, np.random.default_rng(0))
+    silent = batch["text_on"] == 0
+    assert bool(silent.any())
+    assert bool((batch["hint_on"][silent] == 1).all())
+    assert bool((batch["places_on"][silent] == 1).all())
+    assert bool((batch["places_on"][batch["hint_on"] == 0] == 0).all())
+
+
+def test_places_loss_equals_the_slow_sum():
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 2, 16, 3), torch.randn(2, 2, 16, 3)
+    places = torch.rand(2, 4, 4, 3)
+    places[..., 2] = (places[..., 2] > 0.3).float()
+    counts = torch.tensor([1.0, 0.0])
+    found = places_loss(q, k, places, counts, (4, 4))
+    terms: list[float] = []
+    weights = torch.softmax(q @ k.transpose(-1, -2) / 3**0.5, -1).mean(1)[0]
+    for m in range(16):
+        x, y, known = places[0].flatten(0, 1)[m].tolist()
+        if not known:
+            continue
+        column, row = min(max(x * 4 - 0.5, 0), 3), min(max(y * 4 - 0.5, 0), 3)
+        value = 0.0
+        for n in range(16):
+            near = max(0.0, 1 - abs(row - n // 4)) * max(0.0, 1 - abs(column - n % 4))
+            value -= near * float(torch.log(weights[m, n] + 1e-6))
+        terms.append(value)
+    assert float(found) == pytest.approx(sum(terms) / len(terms), rel=1e-5)
+
+
+def test_stage_configs_say_what_they_do_not_know(tmp_path: Path):
+    file = tmp_path / "train.json"
+    file.write_text(json.dumps({"train_tryon": {"steps": 7}, "train_autoencoder": {"kl": 0.5}}))
+    assert read_stage_config(file, "tryon").steps == 7
+    assert read_stage_config(file, "autoencoder").kl == 0.5
+    file.write_text(json.dumps({"stepz": 7}))
+    with pytest.raises(InputError, match="stepz"):
+        read_stage_config(file, "tryon")
+    assert TryOnTrainConfig.from_dict(json.loads(json.dumps(_TRYON.to_dict()))) == _TRYON
+
+
+def test_a_folder_without_pairs_is_named(tmp_path: Path):
+    with pytest.raises(FolderError, match=r"no train_pairs\.txt"):
+        read_pairs(tmp_path, "train")
