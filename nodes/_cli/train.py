@@ -9,6 +9,11 @@
   train colours --photos FOLDER --out FOLDER make colours.safetensors, which names colours by pixels
   train calibrate --photos FOLDER --out ENCODER
                                              measure how sure an encoder is, into its config.json
+  train autoencoder --data FOLDER --out FOLDER
+  train tryon --data FOLDER --out FOLDER --autoencoder OUT1/autoencoder | --start MODEL
+                                             a try-on model, from a folder in VITON-HD's layout
+  train pairs --out FOLDER --count N [--split test]
+                                             such a folder of mannequins in the wardrobe's garments
 
 phase1.jsonl, one line a picture: {"image", "caption" or "captions": [...], "attributes"?: {...}}.
 phase2.jsonl, one line an edit: {"reference", "target", "text", "target_caption"?,
@@ -24,19 +29,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ._train_tryon import draw_pairs, train_tryon_stage
+from ._training_line import TrainingLine
+
 if TYPE_CHECKING:
     from ...unifashion_core.encoder.encoder import MultimodalEncoder
     from ...unifashion_core.training.config import TrainConfig
-    from ...unifashion_core.training.trainer import Progress
 
 
-_STAGES = ("phase1", "phase2", "caption", "data", "colours", "calibrate")
+_TRYON_STAGES = ("pairs", "autoencoder", "tryon")
+_STAGES = ("phase1", "phase2", "caption", "data", "colours", "calibrate", *_TRYON_STAGES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("stage", choices=_STAGES, help="what to do")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to fill")
     parser.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="all but data: folder with the JSONL files"
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="folder with the JSONL files, or in VITON-HD's layout",
     )
     parser.add_argument(
         "--photos",
@@ -80,6 +90,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights of the frozen vision tower, where --start holds none (default: by the "
         "config; the pocket encoder's ships)",
     )
+    parser.add_argument(
+        "--autoencoder",
+        type=Path,
+        metavar="FOLDER",
+        help="tryon: what `train autoencoder` made, for fresh weights",
+    )
+    parser.add_argument(
+        "--count", type=int, default=6000, metavar="N", help="pairs: persons to draw (6000)"
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "test"),
+        default="train",
+        help="pairs: test draws persons and garments that training never shows",
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps, over the config's")
     parser.add_argument("--seed", type=int, metavar="N", help="over the config's (data: 0)")
     parser.add_argument(
@@ -103,8 +128,12 @@ def run(args: argparse.Namespace) -> int:
         return _make_data(args)
     if args.stage in ("colours", "calibrate"):
         return _measure_photos(args)
+    if args.stage == "pairs":
+        return draw_pairs(args)
     if args.data is None:
         args.parser.error(f"{args.stage} needs --data FOLDER")
+    if args.stage in _TRYON_STAGES:
+        return train_tryon_stage(args)
     return _train_caption(args) if args.stage == "caption" else _train(args)
 
 
@@ -115,7 +144,7 @@ def _make_data(args: argparse.Namespace) -> int:
     if photos is None:
         args.parser.error("data needs --photos FOLDER")
         return 2
-    line = _Line("pictures")
+    line = TrainingLine("pictures")
     config = DatasetConfig(seed=args.seed or 0)
     report = build_dataset(photos, args.out, config, on_step=line.counted)
     line.end()
@@ -133,7 +162,7 @@ def _measure_photos(args: argparse.Namespace) -> int:
         return 2
     photos = [p for p in read_photos() if not p.held_out and p.colours and p.labelled_by == "eye"]
     check_folder(folder, photos)
-    line = _Line("pictures")
+    line = TrainingLine("pictures")
     if args.stage == "colours":
         from ...unifashion_core.caption.colours import COLOUR_WEIGHTS
         from ...unifashion_core.training.colours import sample_photos, save_namer, train_namer
@@ -185,7 +214,7 @@ def _train(args: argparse.Namespace) -> int:
     changes = {k: getattr(args, k) for k in ("steps", "seed") if getattr(args, k) is not None}
     config = replace(config, **changes)
     paths = Paths(args.data, args.out, _tower(args, config), args.start, BERT_VOCABULARY)
-    line = _Line("tower features")
+    line = TrainingLine("tower features")
     started = time.monotonic()
     folder = run_phase(
         int(args.stage[-1]),
@@ -217,7 +246,7 @@ def _train_caption(args: argparse.Namespace) -> int:
     paths = CaptionPaths(
         args.data, args.out, encoder, llm, _tower_of(args, encoder), BERT_VOCABULARY
     )
-    line = _Line("pictures")
+    line = TrainingLine("pictures")
     started = time.monotonic()
     folder = run_caption(
         paths,
@@ -250,43 +279,6 @@ def _tower(args: argparse.Namespace, config: TrainConfig) -> Path | None:
     if config.tower == "pocket":
         return EFFICIENTNET_LITE0
     return Path(config.tower) if config.tower else None
-
-
-class _Line:
-    """One line on stderr that is written over; a line each 50 steps where stderr is a file."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._live = sys.stderr.isatty()
-        self._open = False
-
-    def counted(self, done: int, total: int) -> None:
-        """Progress of pictures."""
-        if self._live or done % 500 == 0 or done == total:
-            self._write(f"{self._what} {done}/{total}")
-
-    def progress(self, at: Progress) -> None:
-        """Progress of training: losses and the time left."""
-        if not (self._live or at.step % 50 == 0 or at.step in (1, at.steps)):
-            return
-        parts = " ".join(f"{k} {v:.3f}" for k, v in at.losses.items() if k != "total")
-        left = f"{int(at.seconds_left) // 60}:{int(at.seconds_left) % 60:02d}"
-        total = at.losses["total"]
-        self._write(f"step {at.step}/{at.steps}  loss {total:.3f} ({parts})  {left} left")
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self._open:
-            sys.stderr.write("\n")
-            self._open = False
-
-    def _write(self, text: str) -> None:
-        if self._live:
-            sys.stderr.write(f"\r\x1b[K{text}")
-            self._open = True
-        else:
-            sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
 
 
 def _lines(report: dict[str, object]) -> str:
