@@ -15,6 +15,7 @@ from unifashion_core.pocket import CLIP_MERGES
 from unifashion_core.training.autoencoder import (
     AutoencoderTrainConfig,
     Pictures,
+    PrincipalComponents,
     reconstruction,
     train_autoencoder,
 )
@@ -37,6 +38,8 @@ from unifashion_core.tryon.parts import load_autoencoder
 _ATTENTION = math_attention()
 _OPTIM = OptimConfig(learning_rate=1e-3, weight_decay=0.0, eps=1e-8, ema=0.9)
 _AUTOENCODER = AutoencoderTrainConfig(
+    principal=0.5,
+    anchor=0.1,
     autoencoder=AutoencoderConfig(8, (1, 1, 1, 1), 1, 4, 2),
     size=(64, 64),
     optim=_OPTIM,
@@ -239,3 +242,19 @@ def test_stage_configs_say_what_they_do_not_know(tmp_path: Path):
 def test_a_folder_without_pairs_is_named(tmp_path: Path):
     with pytest.raises(FolderError, match=r"no train_pairs\.txt"):
         read_pairs(tmp_path, "train")
+
+
+def test_principal_components_equal_those_of_numpy(data: Path):
+    pixels = Pictures(data, "train", (64, 64)).pictures["image"].float() / 127.5 - 1.0
+    found = PrincipalComponents(pixels, 8, 5)(pixels)
+    patches = pixels.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+    values = patches.flatten(1).double().numpy()
+    centred = values - values.mean(axis=0)
+    _, _, rows = np.linalg.svd(centred, full_matrices=False)
+    slow = centred @ rows[:5].T
+    slow /= slow.std(axis=0, ddof=1)
+    made = found.permute(0, 2, 3, 1).flatten(0, 2).double().numpy()
+    for component in range(5):
+        agreement = np.corrcoef(made[:, component], slow[:, component])[0, 1]
+        assert abs(agreement) == pytest.approx(1.0, abs=1e-3)
+        assert made[:, component].std() == pytest.approx(1.0, abs=0.02)
