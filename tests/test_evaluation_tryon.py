@@ -68,7 +68,7 @@ def test_the_true_renders_get_full_marks_and_grey_ones_none(
     grey = torch.full_like(truth, 0.5)
     seen: list[tuple[str, tuple[str, ...]]] = []
 
-    def painter(some, hint, texts, seed):
+    def painter(records, hint, texts, seed):
         seen.append((hint, tuple(texts)))
         return truth if hint == "garment" else grey
 

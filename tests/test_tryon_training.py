@@ -146,6 +146,7 @@ def test_decoder_alone_can_be_trained(data: Path, autoencoder: Path, tmp_path: P
 
 def test_a_stopped_tryon_run_goes_on_exactly(data: Path, autoencoder: Path, tmp_path: Path):
     weights: list[dict[str, torch.Tensor]] = []
+    folder = tmp_path
     for name, stops in (("whole", [None]), ("broken", [2, None])):
         paths = TryOnPaths(data, tmp_path / name, CLIP_MERGES)
         for stop in stops:

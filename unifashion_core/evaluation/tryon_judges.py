@@ -1,6 +1,10 @@
 """What judges try-on results: a pattern classifier and a garment segmenter, trained on true
 renders. They are made for a measurement and ship with nothing."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# (numpy's stubs lose the element type, and torch's from_numpy has none)
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,5 +1,9 @@
 """How well a small try-on model puts garments on mannequins that it never saw."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# (numpy's stubs lose the element type, and torch's from_numpy has none)
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -14,7 +18,6 @@ from ..training.describe import garment_attributes
 from ..training.grammar import full_caption
 from ..wardrobe.colours import nearest_colour
 from .tryon_judges import (
-    PATTERN_CLASSES,
     JudgedRecord,
     OutlineJudge,
     PatternJudge,
@@ -144,14 +147,6 @@ def measure(
             "plain": float(len(plain)),
         },
     }
-
-
-def confusion(records: Sequence[JudgedRecord], found: Tensor) -> dict[str, dict[str, int]]:
-    """How often each pattern was taken for which, by name."""
-    made = {name: dict.fromkeys(PATTERN_CLASSES, 0) for name in PATTERN_CLASSES}
-    for record, number in zip(records, found.tolist(), strict=True):
-        made[PATTERN_CLASSES[record.pattern]][PATTERN_CLASSES[number]] += 1
-    return made
 
 
 def _delta_e(image: Tensor, truth: Tensor, worn: Tensor) -> float:

@@ -1,7 +1,12 @@
 """Train the autoencoder of a try-on model on the pictures that the model will read and paint."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# (numpy's stubs lose the element type, and torch's from_numpy has none)
+
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -16,7 +21,7 @@ from ..attention import AttentionBackend
 from ..errors import FolderError, InputError
 from ..imaging import open_image
 from ..tryon.autoencoder import Autoencoder
-from ..tryon.config import AutoencoderConfig
+from ..tryon.config import AutoencoderConfig, with_tuples
 from ..tryon.parts import save_autoencoder
 from ..types import OnStep
 from .config import OptimConfig
@@ -25,7 +30,7 @@ from .trainer import OnProgress
 from .tryon_layout import AGNOSTIC, CLOTH, IMAGE, POSE, SKETCH
 
 _COMPONENT_PICTURES = 600
-_SPREAD = 0.05  # of the noise on principal components
+_SPREAD = 0.05  # of fresh posteriors: little beside latents of unit size
 _FOLDER_SHARES = {IMAGE: 0.42, CLOTH: 0.28, AGNOSTIC: 0.1, POSE: 0.08, SKETCH: 0.12}
 
 
@@ -89,18 +94,13 @@ class AutoencoderTrainConfig:
         Raises:
             InputError: If a name is unknown.
         """
-        values = dict(data)
+        values = with_tuples(data)
         try:
             if "autoencoder" in values:
-                given = dict(values["autoencoder"])
-                if "channel_mult" in given:
-                    given["channel_mult"] = tuple(given["channel_mult"])
-                values["autoencoder"] = AutoencoderConfig(**given)
+                values["autoencoder"] = AutoencoderConfig(**with_tuples(values["autoencoder"]))
             if "optim" in values:
                 merged = {**asdict(_optim()), **values["optim"]}
-                values["optim"] = OptimConfig(**{**merged, "betas": tuple(merged["betas"])})
-            if "size" in values:
-                values["size"] = tuple(values["size"])
+                values["optim"] = OptimConfig(**with_tuples(merged))
             return cls(**values)
         except TypeError as e:
             known = ", ".join(f.name for f in fields(cls))
@@ -216,8 +216,7 @@ class AutoencoderObjective(nn.Module):
         else:
             wanted = self.components(pixels)
             losses["anchor"] = (mean - wanted).square().mean()
-            spread = torch.exp(0.5 * logvar) if not apart else torch.full_like(logvar, _SPREAD)
-            latents = (wanted if apart else mean) + spread * noise
+            latents = (wanted if apart else mean) + torch.exp(0.5 * logvar) * noise
         off = self.autoencoder.decode(latents).float() - pixels
         edges = off.diff(dim=2).abs().mean() + off.diff(dim=3).abs().mean()
         chroma = (off - off.mean(dim=1, keepdim=True)).abs().mean()
@@ -308,6 +307,11 @@ def prepare_fresh_autoencoder(model: Autoencoder) -> Autoencoder:
             nn.init.orthogonal_(part.weight)
         if part.bias is not None:
             nn.init.zeros_(part.bias)
+    latents = model.config.latent_channels
+    with torch.no_grad():
+        model.quant_conv.weight[latents:] = 0.0
+        assert model.quant_conv.bias is not None
+        model.quant_conv.bias[latents:] = 2 * math.log(_SPREAD)
     return model
 
 

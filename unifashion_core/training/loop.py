@@ -97,12 +97,12 @@ def run_loop(
     with (out / "log.jsonl").open("a", encoding="utf-8") as log:
         for step in range(done, end):
             rng = step_generator(config.seed, step)
-            torch.manual_seed(  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
-                int(rng.integers(2**62))
-            )
+            drawn: Any = rng.integers(2**62)
+            torch.manual_seed(int(drawn))  # pyright: ignore[reportUnknownMemberType] - untyped
+            rate = rate_at(step, config.steps, config.optim)
             batch = {k: v.to(accelerator.device) for k, v in draw(rng, step).items()}
             for group in optimizer.param_groups:
-                group["lr"] = rate_at(step, config.steps, config.optim)
+                group["lr"] = rate
             optimizer.zero_grad()
             losses: Mapping[str, Tensor] = prepared(batch)
             accelerator.backward(losses["total"])

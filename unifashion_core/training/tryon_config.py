@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from ..errors import InputError
-from ..tryon.config import ClipConfig, UNetConfig
+from ..tryon.config import ClipConfig, UNetConfig, with_tuples
 from .autoencoder import AutoencoderTrainConfig
 from .config import OptimConfig
 
@@ -101,7 +101,7 @@ class TryOnTrainConfig:
         Raises:
             InputError: If a name is unknown.
         """
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        values = with_tuples(data)
         try:
             if "unet" in values:
                 values["unet"] = _part(UNetConfig, values["unet"])
@@ -137,4 +137,4 @@ def read_stage_config(path: Path | None, stage: Literal["autoencoder", "tryon"])
 
 
 def _part(kind: type[T], values: Mapping[str, Any]) -> T:
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    return kind(**with_tuples(values))

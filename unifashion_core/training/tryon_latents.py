@@ -1,5 +1,9 @@
 """The records of try-on training as latents: encoded once, kept in memory, drawn by step."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# (numpy's stubs lose the element type, and torch's from_numpy has none)
+
 from __future__ import annotations
 
 import hashlib

@@ -1,5 +1,9 @@
 """VITON-HD's folders as records of tensors, read and written."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# (numpy's stubs lose the element type, and torch's from_numpy has none)
+
 from __future__ import annotations
 
 import json

@@ -4,6 +4,10 @@ Masks and pose maps are drawn by `prepare` from the drawing's own joints, moved 
 they are the ones of run time.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# (numpy's stubs lose the element type, and torch's from_numpy has none)
+
 from __future__ import annotations
 
 import json
@@ -251,7 +255,8 @@ def _outline(picture: PersonPicture, rng: np.random.Generator) -> npt.NDArray[np
     if change:
         drawn = drawn.filter(ImageFilter.MaxFilter(3) if change > 0 else ImageFilter.MinFilter(3))
     soft = drawn.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.5))))
-    return np.asarray(soft, np.float32) / np.float32(255)
+    made: npt.NDArray[np.float32] = np.asarray(soft, dtype=np.float32)
+    return np.multiply(made, np.float32(1 / 255), dtype=np.float32)
 
 
 def _in_frame(skeleton: Skeleton, placed: Fit) -> Skeleton:

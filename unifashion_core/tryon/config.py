@@ -200,13 +200,14 @@ class TryOnConfig:
         try:
             for name, kind in parts.items():
                 if values.get(name) is not None:
-                    values[name] = kind(**_tuples(values[name]))
-            return cls(**_tuples(values))
+                    values[name] = kind(**with_tuples(values[name]))
+            return cls(**with_tuples(values))
         except TypeError as e:
             raise InputError(
                 f"try-on config: {e}. Take the config.json that came with the weights."
             ) from e
 
 
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as JSON gives them, lists made tuples, as the frozen configs hold them."""
     return {k: tuple(cast("list[Any]", v)) if isinstance(v, list) else v for k, v in values.items()}

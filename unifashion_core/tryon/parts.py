@@ -13,7 +13,7 @@ from ..attention import AttentionBackend
 from ..errors import CheckpointError
 from ..weights import fill_module, read_weights, replace_files, stream_safetensors
 from .autoencoder import Autoencoder
-from .config import AutoencoderConfig
+from .config import AutoencoderConfig, with_tuples
 
 _KEY = "unifashion_autoencoder_config"
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
@@ -48,7 +48,7 @@ def load_autoencoder(folder: Path, attention: AttentionBackend) -> Autoencoder:
         raise CheckpointError(
             f"autoencoder {folder}: no config of ours. Give a folder that `train autoencoder` made."
         )
-    config = AutoencoderConfig(**{**data, "channel_mult": tuple(data["channel_mult"])})
+    config = AutoencoderConfig(**with_tuples(data))
     with torch.device("meta"):
         model = Autoencoder(config, attention)
     fill_module(model, weights.tensors, "cpu", torch.float32, f"autoencoder {folder}")
