@@ -96,9 +96,8 @@ def run_loop(
     prepared.train()
     with (out / "log.jsonl").open("a", encoding="utf-8") as log:
         for step in range(done, end):
-            rng = step_generator(config.seed, step)
-            drawn: Any = rng.integers(2**62)
-            torch.manual_seed(int(drawn))  # pyright: ignore[reportUnknownMemberType] - untyped
+            rng: Any = step_generator(config.seed, step)
+            torch.manual_seed(int(rng.integers(2**62)))  # pyright: ignore[reportUnknownMemberType] - untyped
             rate = rate_at(step, config.steps, config.optim)
             batch = {k: v.to(accelerator.device) for k, v in draw(rng, step).items()}
             for group in optimizer.param_groups:
