@@ -55,6 +55,7 @@ class TryOnTrainConfig:
         atv: Whether the attention total-variation loss is added.
         atv_blocks: Numbers of its warp blocks.
         atv_limits: Grids with more places than the first and fewer than the second count.
+        encode_precision: Of the autoencoder while it encodes the records: "no" or "bf16".
         recolours: Coloured copies of each record; they teach colours beyond the data's.
         captions: Captions drawn for each record, where its attributes are known.
         optim: Optimiser.
@@ -81,6 +82,7 @@ class TryOnTrainConfig:
     atv: bool = False
     atv_blocks: tuple[int, ...] = (1, 4, 7)
     atv_limits: tuple[int, int] = (700, 3000)
+    encode_precision: Literal["no", "bf16"] = "no"
     recolours: int = 0
     captions: int = 1
     optim: OptimConfig = field(default_factory=_optim)

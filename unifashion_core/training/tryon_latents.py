@@ -176,6 +176,8 @@ def _encoded(
     scale, factor = model.config.scale_factor, model.config.factor
     size = (config.size[0] // factor, config.size[1] // factor)
     found: dict[str, Tensor] = {}
+    half = config.encode_precision == "bf16"
+    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     blank = torch.ones_like(made[0].garment)
     for name, pictures in (
         ("target", [r.image for r in made]),
@@ -185,7 +187,8 @@ def _encoded(
         ("sketch", [blank if r.sketch is None else r.sketch for r in records]),
     ):
         pixels = torch.stack(list(pictures)).permute(0, 3, 1, 2) * 2 - 1
-        means = model.encode(pixels.contiguous(memory_format=torch.channels_last)).mean * scale
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=half):
+            means = model.encode(pixels.contiguous(memory_format=torch.channels_last)).mean * scale
         if len(means) < len(made):  # neither pose nor sketch has the garment's colours
             means = means.repeat(1 + config.recolours, 1, 1, 1)
         found[name] = means.half().contiguous()
@@ -251,8 +254,8 @@ def _fingerprint(model: Autoencoder, config: TryOnTrainConfig) -> str:
     for name, value in _tensors(model):
         digest.update(name.encode())
         digest.update(value.float().contiguous().numpy().tobytes())
-    settings = [config.size, config.recolours, model.config.scale_factor]
-    digest.update(json.dumps(settings).encode())
+    settings = [config.size, config.recolours, config.encode_precision]
+    digest.update(json.dumps([*settings, model.config.scale_factor]).encode())
     return digest.hexdigest()[:16]
 
 
