@@ -50,24 +50,10 @@ def write_sheet(
         (folder / "pictures").mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise FolderError(f"Sheet: {folder} can't be written ({e}).") from e
-    rows: list[str] = []
-    for number, record in enumerate(records):
-        name = f"pictures/{record.record.name}.png"
-        columns = [
-            record.record.garment.permute(2, 0, 1),
-            record.record.agnostic.permute(2, 0, 1),
-            *(images[number] for images in painted.garment[:2]),
-            painted.truth[number],
-            painted.ceiling[number],
-            painted.floor[number],
-            painted.sketch[number],
-        ]
-        _save(torch.cat(columns, dim=2), folder / name)
-        seen = PATTERN_CLASSES[int(judged[number])]
-        rows.append(
-            f'<div class="row"><p>{number + 1}. {html.escape(_said(record))}; judged: '
-            f'{html.escape(seen)}</p><img src="{name}" alt=""></div>'
-        )
+    rows = [
+        _row(folder, number, record, painted, PATTERN_CLASSES[int(judged[number])])
+        for number, record in enumerate(records)
+    ]
     heads = (
         "garment",
         "shown",
@@ -87,6 +73,23 @@ def write_sheet(
     path.write_text(page, encoding="utf-8")
     (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def _row(folder: Path, number: int, record: JudgedRecord, painted: Painted, seen: str) -> str:
+    """One record's pictures, saved side by side, and what they show."""
+    name = f"pictures/{record.record.name}.png"
+    columns = [
+        record.record.garment.permute(2, 0, 1),
+        record.record.agnostic.permute(2, 0, 1),
+        *(images[number] for images in painted.garment[:2]),
+        painted.truth[number],
+        painted.ceiling[number],
+        painted.floor[number],
+        painted.sketch[number],
+    ]
+    _save(torch.cat(columns, dim=2), folder / name)
+    said = html.escape(f"{number + 1}. {_said(record)}; judged: {seen}")
+    return f'<div class="row"><p>{said}</p><img src="{name}" alt=""></div>'
 
 
 def _said(record: JudgedRecord) -> str:

@@ -98,24 +98,10 @@ def run_loop(
         for step in range(done, end):
             rng: Any = step_generator(config.seed, step)
             torch.manual_seed(int(rng.integers(2**62)))  # pyright: ignore[reportUnknownMemberType] - untyped
-            rate = rate_at(step, config.steps, config.optim)
             batch = {k: v.to(accelerator.device) for k, v in draw(rng, step).items()}
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.zero_grad()
-            losses: Mapping[str, Tensor] = prepared(batch)
-            accelerator.backward(losses["total"])
-            if config.optim.clip_norm:
-                accelerator.clip_grad_norm_(prepared.parameters(), config.optim.clip_norm)
-            optimizer.step()
+            found = _optimise(accelerator, prepared, optimizer, config, batch, step)
             average.update()
             done = step + 1
-            found = {name: float(value.detach()) for name, value in losses.items()}
-            if not math.isfinite(found["total"]):
-                raise CheckpointError(
-                    f"Training step {done}: the loss is {found['total']}. Lower the learning rate, "
-                    "or go on from the last checkpoint with a clip norm."
-                )
             speed = (time.monotonic() - started) / (done - first)
             if on_progress is not None:
                 on_progress(Progress(done, config.steps, found, speed * (config.steps - done)))
@@ -130,3 +116,29 @@ def run_loop(
     average.apply()
     objective.eval()
     return True
+
+
+def _optimise(
+    accelerator: Any,
+    objective: Any,
+    optimizer: Any,
+    config: LoopSettings,
+    batch: Batch,
+    step: int,
+) -> dict[str, float]:
+    """One optimiser step; its losses."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate_at(step, config.steps, config.optim)
+    optimizer.zero_grad()
+    losses: Mapping[str, Tensor] = objective(batch)
+    accelerator.backward(losses["total"])
+    if config.optim.clip_norm:
+        accelerator.clip_grad_norm_(objective.parameters(), config.optim.clip_norm)
+    optimizer.step()
+    found = {name: float(value.detach()) for name, value in losses.items()}
+    if not math.isfinite(found["total"]):
+        raise CheckpointError(
+            f"Training step {step + 1}: the loss is {found['total']}. Lower the learning rate, or "
+            "go on from the last checkpoint with a clip norm."
+        )
+    return found
