@@ -8,22 +8,12 @@ these tables, and
 
 from __future__ import annotations
 
-COLOUR_WORDS: dict[str, tuple[str, ...]] = {
-    "black": ("black", "jet black"),
-    "white": ("white", "off-white", "ivory"),
-    "grey": ("grey", "gray", "charcoal", "silver"),
-    "beige": ("beige", "cream", "sand", "khaki", "tan"),
-    "brown": ("brown", "chocolate", "camel"),
-    "red": ("red", "scarlet", "crimson", "maroon", "burgundy", "wine", "dark red"),
-    "pink": ("pink", "rose", "blush", "fuchsia", "light pink"),
-    "orange": ("orange", "coral", "peach", "rust"),
-    "yellow": ("yellow", "mustard", "lemon", "gold"),
-    "green": ("green", "olive", "emerald", "mint", "sage", "teal", "dark green", "light green"),
-    "blue": ("blue", "light blue", "sky blue", "royal blue", "turquoise"),
-    "navy": ("navy", "navy blue", "dark blue"),
-    "purple": ("purple", "lilac", "lavender", "plum", "violet"),
-}
-"""Colour name -> words; the first is the plain one."""
+from collections.abc import Mapping
+
+from ..caption.vocabulary import load_vocabulary
+
+COLOUR_WORDS: Mapping[str, tuple[str, ...]] = load_vocabulary().colours
+"""Colour name -> words, those of the captions' vocabulary; the first is the plain one."""
 
 CATEGORY_NOUNS: dict[str, tuple[str, ...]] = {
     "dress": ("dress", "frock"),
