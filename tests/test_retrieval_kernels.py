@@ -247,7 +247,7 @@ def test_a_query_of_zeros_finds_the_first_items(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])
-@pytest.mark.parametrize(("tokens", "width"), [(32, 256), (3, 10), (1, 768), (1, 1)])
+@pytest.mark.parametrize(("tokens", "width"), [(32, 256), (3, 10), (1, 768), (1, 1), (17, 70)])
 def test_a_scan_errs_less_than_its_bound(
     kernel: Kernel, count: int, tokens: int, width: int
 ) -> None:

@@ -6,10 +6,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .layout import SEGMENT_ROWS
 from .store import Gallery
 
 if TYPE_CHECKING:
     from .server import ServerGallery
+
+
+DEAD_SHARE = 0.2
+FEW_SEGMENTS, SCATTERED = 256, 8
+
+
+def compact_pays(rows: int, dead: int, segments: int) -> bool:
+    """Whether a compaction is worth its time: many removed rows, or many segments of few rows.
+
+    A commit writes a segment, however few rows it has; a search looks each of them up when it first
+    sees a revision, so hundreds of small ones cost more than a query.
+
+    Args:
+        rows: Stored rows of tokens.
+        dead: Those that no item uses.
+        segments: Segments that hold them.
+    """
+    full = -(-rows // SEGMENT_ROWS)
+    return dead > DEAD_SHARE * rows or segments > max(FEW_SEGMENTS, SCATTERED * full)
 
 
 def gallery_info(gallery: Gallery | ServerGallery) -> dict[str, Any]:
@@ -39,6 +59,7 @@ def gallery_info(gallery: Gallery | ServerGallery) -> dict[str, Any]:
         items = snapshot.item_rows()
         views = snapshot.vectors("tokens").segments
         rows = sum(segment.rows for segment in views)
+        dead = rows - len(np.unique(items.token_rows))
         values |= {
             "format": snapshot.format,
             "count": len(items),
@@ -46,8 +67,9 @@ def gallery_info(gallery: Gallery | ServerGallery) -> dict[str, Any]:
             "captions": int((items.caption_rows >= 0).sum()),
             "columns": list(snapshot.columns),
             "rows": rows,
-            "dead_rows": rows - len(np.unique(items.token_rows)),
+            "dead_rows": dead,
             "segments": len(views),
+            "compact_pays": compact_pays(rows, dead, len(views)),
             "bytes": sum(path.stat().st_size for path in gallery.path.iterdir()),
             "revision": snapshot.revision,
         }

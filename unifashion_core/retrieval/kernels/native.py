@@ -13,8 +13,9 @@ from ..machine.compiling import address, compiled
 from ..machine.instructions import Instructions
 from ..placement import Placement, Stored
 from ..quantise import Floats
+from .batch import batch_program
 from .programs import BLOCK, Shape, exact_program, scan_program
-from .queries import DigitQueries, split_digits
+from .queries import PackedQueries, pack_queries
 
 PAIR_VALUES = 1 << 13
 """Values of an image from which `exact` hands out images one by one; smaller ones go in groups."""
@@ -38,18 +39,18 @@ class NativeKernel:
         self._how = how
         self._threads = threads
 
-    def prepare(self, vectors: Floats) -> DigitQueries:
+    def prepare(self, vectors: Floats) -> PackedQueries:
         """Round query vectors for scans.
 
         Args:
             vectors: (P, D).
         """
         if len(vectors) < self._how.tile:
-            return split_digits(vectors, self._how, 1, 1 if self._how.is_wide else 2)
+            return pack_queries(vectors, self._how, 1)
         how = self._how.batch or self._how
-        return split_digits(vectors, how, how.tile, 1)
+        return pack_queries(vectors, how, how.turned)
 
-    def scan(self, placement: Placement, places: Rows, queries: DigitQueries, out: Floats) -> None:
+    def scan(self, placement: Placement, places: Rows, queries: PackedQueries, out: Floats) -> None:
         """Score eight-bit copies.
 
         Args:
@@ -59,18 +60,16 @@ class NativeKernel:
             out: For the best of each image for each vector, (P, n).
         """
         shape = Shape(*placement.copies.shape)
-        run = _compiled(queries.how, shape, queries.tile, queries.digits)
+        # Of few tokens most lanes of a turned image would go to waste.
+        turned = queries.tile > 1 and 2 * shape.tokens > queries.how.lanes
+        tile = queries.tile if turned else min(queries.tile, queries.how.tile)
+        run = _compiled(queries.how, shape, tile, turned)
         many, vectors = len(places), len(queries.offsets)
         copies, scales = placement.copies.addresses[places], placement.scales.addresses[places]
         found = out if vectors == len(out) and out.flags.c_contiguous else queries.room(many)
         arguments = (
-            *(
-                address(copies),
-                address(scales),
-                address(queries.digits_of),
-                address(queries.offsets),
-            ),
-            *(vectors // queries.tile, address(found), many),
+            *map(address, (copies, scales, queries.factors, queries.offsets)),
+            *(vectors // tile, address(found), many),
         )
         work = many * shape.tokens * shape.width * vectors
         self._share(run, arguments, many, max(1, min(256, many // (8 * self._threads))), work)
@@ -92,7 +91,7 @@ class NativeKernel:
             Mean over a pair's query vectors of the best token, (n,).
         """
         shape = Shape(*values.shape)
-        run = _compiled(self._how, shape, 0, 0)
+        run = _compiled(self._how, shape, 0)
         padded = np.zeros((len(vectors), -(-shape.width // BLOCK) * BLOCK), np.float32)
         padded[:, : shape.width] = vectors
         out = np.empty(len(places), np.float32)
@@ -126,10 +125,14 @@ class NativeKernel:
 
 
 @lru_cache(maxsize=32)
-def _compiled(how: Instructions, shape: Shape, tile: int, digits: int) -> Callable[..., None]:
-    """A program for a shape as a function of addresses and integers; `exact` for tile 0."""
-    if tile:
-        text = scan_program("program", shape, how, tile, digits)
-    else:
+def _compiled(
+    how: Instructions, shape: Shape, tile: int, turned: bool = False
+) -> Callable[..., None]:
+    """A program for a shape: `exact` for tile 0, else a scan."""
+    if tile == 0:
         text = exact_program("program", shape)
+    elif turned:
+        text = batch_program("program", shape, how, tile)
+    else:
+        text = scan_program("program", shape, how, tile)
     return compiled(text, how.declaration)

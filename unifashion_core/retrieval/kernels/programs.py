@@ -18,6 +18,12 @@ LOWEST = "0xFFF0000000000000"  # minus infinity
 GROUP = 4  # tokens whose sums are added across lanes together
 BLOCK = 8  # floats of a register in `exact`
 
+SCAN_ARGUMENTS = [
+    *("ptr noalias %images", "ptr noalias %scales", "ptr noalias %queries"),
+    *("ptr noalias %offsets", "i64 %tiles", "ptr noalias %out"),
+    *("i64 %stride", "ptr %counter", "i64 %count", "i64 %step"),
+]
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -32,11 +38,11 @@ class Shape:
     width: int
 
 
-def scan_program(name: str, shape: Shape, how: Instructions, tile: int, digits: int) -> str:
+def scan_program(name: str, shape: Shape, how: Instructions, tile: int) -> str:
     """Write `scan`: for each image i and query vector p, the best of scale * <t8, q8>.
 
     Its arguments: addresses of each image's copy, (T, D) i8, and of its scales, (T,) f32; queries
-    (tiles * tile, digits, padded D); offsets (tiles * tile,) i32 to begin the sums with; tiles; out
+    (tiles * tile, padded D); offsets (tiles * tile,) i32 to begin the sums with; tiles; out
     (tiles * tile, stride) f32; stride; a shared counter, the count of images, and how many of them
     a thread takes at once.
 
@@ -45,24 +51,13 @@ def scan_program(name: str, shape: Shape, how: Instructions, tile: int, digits: 
         shape: Of an image.
         how: The CPU's instructions.
         tile: Query vectors that are worked on together.
-        digits: 2 where a query value is 128 * first + second, for a smaller rounding error.
     """
-    code = Assembly(
-        name,
-        [
-            *("ptr noalias %images", "ptr noalias %scales", "ptr noalias %queries"),
-            *("ptr noalias %offsets", "i64 %tiles", "ptr noalias %out"),
-            *("i64 %stride", "ptr %counter", "i64 %count", "i64 %step"),
-        ],
-    )
-    return _Scan(code, shape, how, tile, digits).write()
+    return _Scan(Assembly(name, SCAN_ARGUMENTS), shape, how, tile).write()
 
 
 class _Scan:
-    def __init__(
-        self, code: Assembly, shape: Shape, how: Instructions, tile: int, digits: int
-    ) -> None:
-        self.code, self.shape, self.how, self.tile, self.digits = code, shape, how, tile, digits
+    def __init__(self, code: Assembly, shape: Shape, how: Instructions, tile: int) -> None:
+        self.code, self.shape, self.how, self.tile = code, shape, how, tile
         self.blocks = -(-shape.width // how.step)
         self.unroll = 1 if tile > 1 else 4
         self.spare = code.let(f"alloca <{how.step} x i8>, align 64")
@@ -115,7 +110,7 @@ class _Scan:
     def best(self, image: str, scales: str, tile: str) -> list[str]:
         """The best token for each query vector of a tile."""
         code, whole = self.code, self.shape.tokens // GROUP
-        per_tile = self.tile * self.digits * self.blocks
+        per_tile = self.tile * self.blocks
         queries = code.at("%queries", f"[{per_tile} x {self.how.factors}]", tile)
         offsets = code.at("%offsets", f"[{self.tile} x i32]", tile)
 
@@ -149,12 +144,7 @@ class _Scan:
         found: list[str] = []
         scale = self.scales(scales, first, many)
         for vector in range(self.tile):
-            lines = range(vector * self.digits, (vector + 1) * self.digits)
-            digits = [self.across(sums[line * many : (line + 1) * many]) for line in lines]
-            whole = digits[0]
-            if self.digits == 2:
-                high = code.let(f"shl <4 x i32> {digits[0]}, <i32 7, i32 7, i32 7, i32 7>")
-                whole = code.let(f"add <4 x i32> {high}, {digits[1]}")
+            whole = self.across(sums[vector * many : (vector + 1) * many])
             offset = code.load(offsets, "i32", str(vector), 4)
             lane = code.let(f"insertelement <4 x i32> poison, i32 {offset}, i64 0")
             same = "<4 x i32> zeroinitializer"
@@ -162,16 +152,16 @@ class _Scan:
             whole = code.let(f"add <4 x i32> {whole}, {offset}")
             score = code.let(f"sitofp <4 x i32> {whole} to <4 x float>")
             score = code.let(f"fmul <4 x float> {score}, {scale}")
-            found.append(_greater(code, "<4 x float>", score, best[vector]))
+            found.append(greater(code, "<4 x float>", score, best[vector]))
         return found
 
     def sums(self, image: str, queries: str, places: list[str]) -> list[str]:
-        """Sums over all blocks of dimensions: a line a query digit, a token each.
+        """Sums over all blocks of dimensions: a line a query, a token each.
 
         A loop and no long line of instructions: LLVM would reorder that until registers run out.
         """
         code, how = self.code, self.how
-        kind, many = f"<{how.lanes} x i32>", len(places) * self.tile * self.digits
+        kind, many = f"<{how.lanes} x i32>", len(places) * self.tile
         together = how.run or self.unroll
         rounds = self.shape.width // how.step // together
         zeros = ["zeroinitializer"] * many
@@ -202,11 +192,11 @@ class _Scan:
     def block(
         self, image: str, queries: str, places: list[str], block: str, sums: list[str]
     ) -> list[str]:
-        """Sums with one block of dimensions more: a line a query digit, a token each."""
+        """Sums with one block of dimensions more: a line a query, a token each."""
         code, how = self.code, self.how
         factors = [self.factor(image, place, block) for place in places]
         found: list[str] = []
-        for line in range(self.tile * self.digits):
+        for line in range(self.tile):
             start = code.at(queries, f"[{self.blocks} x {how.factors}]", str(line))
             query = code.load(start, how.factors, block, 64)
             for factor in factors:
@@ -245,23 +235,25 @@ class _Scan:
         """What x86's phaddd does."""
         code, kind = self.code, "<8 x i32>"
         parts = [
-            code.let(f"shufflevector {kind} {first}, {kind} {second}, {_places(places)}")
+            code.let(f"shufflevector {kind} {first}, {kind} {second}, {places_of(places)}")
             for places in ([0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15])
         ]
         return code.let(f"add {kind} {parts[0]}, {parts[1]}")
 
     def largest(self, four: str) -> str:
         values = [self.code.let(f"extractelement <4 x float> {four}, i64 {i}") for i in range(4)]
-        return reduce(lambda a, b: _greater(self.code, "float", a, b), values)
+        return reduce(lambda a, b: greater(self.code, "float", a, b), values)
 
 
-def _greater(code: Assembly, kind: str, first: str, second: str) -> str:
+def greater(code: Assembly, kind: str, first: str, second: str) -> str:
+    """The greater of two values, lane by lane."""
     truth = kind.replace("float", "i1")
     more = code.let(f"fcmp ogt {kind} {first}, {second}")
     return code.let(f"select {truth} {more}, {kind} {first}, {kind} {second}")
 
 
-def _places(places: Sequence[int]) -> str:
+def places_of(places: Sequence[int]) -> str:
+    """Places as a shuffle wants them."""
     return f"<{len(places)} x i32> <{', '.join(f'i32 {place}' for place in places)}>"
 
 
@@ -269,7 +261,7 @@ def _halves(code: Assembly, kind: str, operation: str, vector: str, half: int) -
     """The lower half of a vector, and its upper one added to it."""
     whole = f"<{2 * half} x {kind}>"
     low, high = (
-        code.let(f"shufflevector {whole} {vector}, {whole} poison, {_places(places)}")
+        code.let(f"shufflevector {whole} {vector}, {whole} poison, {places_of(places)}")
         for places in (range(half), range(half, 2 * half))
     )
     return code.let(f"{operation} <{half} x {kind}> {low}, {high}")
@@ -302,7 +294,7 @@ def exact_program(name: str, shape: Shape) -> str:
             def token(place: str, best: list[str]) -> list[str]:
                 start = code.at(image, f"[{shape.width} x half]", place)
                 dot = _dot(code, start, query, shape.width, spare)
-                return [_greater(code, "float", dot, best[0])]
+                return [greater(code, "float", dot, best[0])]
 
             (best,) = code.loop("0", str(shape.tokens), token, [("float", LOWEST)])
             return [code.let(f"fadd float {total[0]}, {best}")]

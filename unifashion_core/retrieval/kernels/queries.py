@@ -12,8 +12,7 @@ from ..machine.instructions import X86, Instructions
 from ..quantise import LEVELS, Floats
 
 WIDE_LEVELS = 32767
-DIGIT = 128
-TWO_DIGIT_LEVELS = LEVELS * DIGIT
+SHIFT = 128
 RUN_SUM = 128
 
 Double: TypeAlias = npt.NDArray[np.float64]
@@ -33,20 +32,18 @@ class RoundedQueries:
 
 
 @dataclass(frozen=True)
-class DigitQueries(RoundedQueries):
+class PackedQueries(RoundedQueries):
     """Likewise, packed for the machine code.
 
     Attributes:
         tile: Vectors that are worked on together; the packed ones are padded to a multiple.
-        digits: Digits of a value.
-        digits_of: (padded P, digits, padded D), 16 or 8 bits.
+        factors: (padded P, padded D), 16 or 8 bits.
         offsets: What the sums begin with, (padded P,).
         how: The instructions that they are packed for.
     """
 
     tile: int = 1
-    digits: int = 1
-    digits_of: npt.NDArray[np.int8 | np.int16] = field(default_factory=lambda: np.empty(0, np.int8))
+    factors: npt.NDArray[np.int8 | np.int16] = field(default_factory=lambda: np.empty(0, np.int8))
     offsets: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     how: Instructions = X86[-1]
 
@@ -55,10 +52,9 @@ class DigitQueries(RoundedQueries):
         return np.empty((len(self.offsets), images), np.float32)
 
 
-def digit_levels(width: int, *, wide: bool, digits: int) -> int:
+def most_levels(width: int, *, wide: bool) -> int:
     """Largest value that a query is rounded to: the sum of D products has to fit 32 bits."""
-    largest = WIDE_LEVELS if wide else (TWO_DIGIT_LEVELS if digits == 2 else LEVELS)
-    return min(largest, ((1 << 31) - 1) // (DIGIT * width))
+    return min(WIDE_LEVELS if wide else LEVELS, ((1 << 31) - 1) // (SHIFT * width))
 
 
 def round_queries(
@@ -92,48 +88,46 @@ def _levels_for_runs(vectors: Floats, how: Instructions) -> Double:
     width = -(-vectors.shape[1] // how.step) * how.step
     padded = np.zeros((len(vectors), width))
     padded[:, : vectors.shape[1]] = vectors
-    blocks = np.reshape(padded, (len(vectors), -1, how.step // lane, lane))
-    starts = range(0, blocks.shape[1], how.run)
 
     def fullest(values: Double) -> Double:
-        sums = [values[:, start : start + how.run].sum((1, 3)).max(1) for start in starts]
-        return np.max(sums, axis=0)
+        found: list[Double] = []
+        for lanes in (how.step // lane, how.depth // lane):  # row by row, and turned
+            blocks = np.reshape(values, (len(values), -1, lanes, lane))
+            starts = range(0, blocks.shape[1], how.run)
+            found += [blocks[:, start : start + how.run].sum((1, 3)).max(1) for start in starts]
+        return np.max(found, axis=0)
 
     largest = np.abs(padded).max(1)
-    unit = blocks / np.where(largest > 0, largest, 1.0)[:, None, None, None]
+    unit = padded / np.where(largest > 0, largest, 1.0)[:, None]
     levels = np.full(len(vectors), float(LEVELS))
     while True:
-        whole = np.rint(unit * levels[:, None, None, None])
+        whole = np.rint(unit * levels[:, None])
         full = np.maximum(fullest(whole.clip(min=0)), fullest((-whole).clip(min=0)))
         if (full <= RUN_SUM).all():
             return levels
         levels = np.where(full > RUN_SUM, levels * np.minimum(0.995, RUN_SUM / full), levels)
 
 
-def split_digits(vectors: Floats, how: Instructions, tile: int, digits: int) -> DigitQueries:
+def pack_queries(vectors: Floats, how: Instructions, tile: int) -> PackedQueries:
     """Round vectors and pack them for a CPU's instructions.
 
     Args:
         vectors: (P, D).
         how: The instructions.
         tile: Vectors that are worked on together.
-        digits: Digits of a value, the higher one first.
     """
-    fit = digit_levels(vectors.shape[1], wide=how.is_wide, digits=digits)
+    fit = most_levels(vectors.shape[1], wide=how.is_wide)
     levels = np.minimum(_levels_for_runs(vectors, how), fit) if how.run else fit
     whole, rounded = round_queries(vectors, levels)
     count, width = whole.shape
     rows, columns = -(-count // tile) * tile, -(-width // how.step) * how.step
     kind = np.int16 if how.is_wide else np.int8
-    packed = _aligned((rows, digits, columns), kind)
-    high = np.rint(whole / DIGIT).astype(np.int64) if digits == 2 else whole
-    packed[:count, 0, :width] = high
-    if digits == 2:
-        packed[:count, 1, :width] = whole - high * DIGIT
+    packed = _aligned((rows, columns), kind)
+    packed[:count, :width] = whole
     offsets = np.zeros(rows, np.int32)
     if not how.is_wide:  # the tokens' factors are t + 128
-        offsets[:count] = -DIGIT * whole.sum(1)
-    return DigitQueries(rounded.scales, rounded.errors, tile, digits, packed, offsets, how)
+        offsets[:count] = -SHIFT * whole.sum(1)
+    return PackedQueries(rounded.scales, rounded.errors, tile, packed, offsets, how)
 
 
 def _aligned(

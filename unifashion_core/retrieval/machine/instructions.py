@@ -18,6 +18,8 @@ class Instructions:
         lanes: Sums of 32 bits in a register.
         depth: Products that one instruction adds to a sum: 2 of 16 bits, or 4 of 8 bits.
         tile: Query vectors of a batch that share the tokens' factors.
+        turned: Likewise where an image is turned, so that lanes are tokens (kernels/batch.py).
+        groups: Registers of tokens that are worked on together there.
         run: Instructions whose sums fit 16 bits, where they are added up so; 0 for sums of 32 bits.
         batch: What a batch is better scanned with.
         emulated: Whether the instruction is written out in plain operations; for tests.
@@ -28,6 +30,8 @@ class Instructions:
     lanes: int
     depth: int
     tile: int
+    turned: int = 1
+    groups: int = 1
     run: int = 0
     batch: Instructions | None = None
     emulated: bool = False
@@ -130,13 +134,16 @@ class Instructions:
 
 _MADD = "@llvm.x86.avx2.pmadd.wd"
 _MADD_BYTES = "@llvm.x86.avx2.pmadd.ub.sw"
+_VNNI512 = (("avx512vnni", "avx512f", "avx512bw", "f16c"),)
+_VNNI256 = (("avxvnni", "f16c"), ("avx512vnni", "avx512vl", "f16c"))
 _AVX2 = (("avx2", "f16c"),)
+_AVX2_BATCH = Instructions("avx2", _AVX2, 8, 4, 2, turned=4, run=4)
 
 X86: tuple[Instructions, ...] = (
-    Instructions("vnni512", (("avx512vnni", "avx512f", "avx512bw", "f16c"),), 16, 4, 4),
-    Instructions("vnni256", (("avxvnni", "f16c"), ("avx512vnni", "avx512vl", "f16c")), 8, 4, 2),
+    Instructions("vnni512", _VNNI512, 16, 4, 4, turned=8, groups=2),
+    Instructions("vnni256", _VNNI256, 8, 4, 2, turned=4, groups=2),
     # The factors of 16 bits are exact enough for few candidates where memory is what limits; those
     # of 8 bits are faster where a batch computes more than it reads.
-    Instructions("avx2", _AVX2, 8, 2, 2, batch=Instructions("avx2", _AVX2, 8, 4, 2, run=4)),
+    Instructions("avx2", _AVX2, 8, 2, 2, batch=_AVX2_BATCH),
 )
 """Fastest first."""
