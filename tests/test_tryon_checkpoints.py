@@ -117,6 +117,23 @@ def test_converted_folder_needs_nothing_told(kind: str, checkpoint: Path, tmp_pa
 
 
 @pytest.mark.slow
+def test_layout_of_the_weights_changes_nothing(tmp_path: Path) -> None:
+    save_tryon(tmp_path, make("UniFashion"))
+    plain, laid = (
+        load_tryon(tmp_path, attention=math_attention(), channels_last=last)
+        for last in (False, True)
+    )
+    default = load_tryon(tmp_path, attention=math_attention())
+    first = [next(m.garment.cond_first_block.parameters()) for m in (plain, laid, default)]
+    assert [w.is_contiguous() for w in first] == [True, False, False]
+    assert torch.allclose(sample(plain), sample(laid), atol=1e-5)
+    assert torch.equal(sample(default), sample(laid))
+    save_tryon(tmp_path / "again", laid)
+    again = load_tryon(tmp_path / "again", attention=math_attention())
+    assert torch.equal(sample(again), sample(laid))
+
+
+@pytest.mark.slow
 def test_half_precision_folder_is_close(tmp_path: Path) -> None:
     save_tryon(tmp_path, make("UniFashion"), dtype=torch.float16)
     got = sample(load_tryon(tmp_path, attention=math_attention()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,8 +11,10 @@ from torch import Tensor
 
 from ..attention import AttentionBackend
 from ..training.warp_loss import WarpLoss
-from ..tryon.autoencoder import Autoencoder
-from ..tryon.config import AutoencoderConfig, UNetConfig
+from ..tryon.autoencoder import Autoencoder, Posterior
+from ..tryon.condition import Condition
+from ..tryon.config import AutoencoderConfig, TryOnConfig, UNetConfig
+from ..tryon.denoiser import Denoiser
 from ..tryon.plms import sample_plms
 from ..tryon.unet import GarmentEncoder, TryOnUNet
 from .reference_sets import Comparison, ReferenceSet
@@ -56,7 +59,7 @@ def check_vae(reference: ReferenceSet, attention: AttentionBackend) -> Compariso
 
 
 def check_tryon(reference: ReferenceSet, attention: AttentionBackend) -> Comparison:
-    """The garment's maps, one prediction, and whole samples with and without guidance."""
+    """The garment's maps, one prediction, and our sampler's results with and without guidance."""
     io = reference.tensors
     unet, garment = _networks(reference, attention)
     comparison = Comparison(reference, _INPUTS.__contains__)
@@ -72,18 +75,40 @@ def check_tryon(reference: ReferenceSet, attention: AttentionBackend) -> Compari
         for number, values in enumerate(maps):
             comparison.add(f"control_{number}", values, 2e-4)
         comparison.add("eps", noise, 2e-4)
+        networks = _Networks(
+            TryOnConfig(unet.config, AutoencoderConfig(scale_factor=1.0)), unet, garment
+        )
         for scale in {1.0, float(reference.meta.get("guidance", 1.0))}:
-
-            def guided(x: Tensor, times: Tensor, scale: float = scale) -> Tensor:
-                wanted, _ = predict(x, times, io["context"])
-                if scale == 1.0:
-                    return wanted
-                free, _ = predict(x, times, io["uncond_context"])
-                return free + scale * (wanted - free)
-
-            final = sample_plms(guided, io["x"], io["sample_timesteps"])
+            denoiser = Denoiser(networks, _whole_condition(io), scale)
+            final = sample_plms(denoiser, io["x"], io["sample_timesteps"])
             comparison.add(f"plms_cfg{scale:g}_final", final, 2e-3, relative=True)
     return comparison
+
+
+@dataclass(frozen=True)
+class _Networks:
+    config: TryOnConfig
+    unet: TryOnUNet
+    garment: GarmentEncoder
+
+
+def _whole_condition(io: Mapping[str, Tensor]) -> Condition:
+    """What the sampler is led by; the set's latents are scaled already."""
+
+    def exact(name: str) -> Posterior:
+        return Posterior(io[name], torch.full_like(io[name], -30.0))
+
+    count = len(io["x"])
+    return Condition(
+        agnostic=exact("agnostic_latent"),
+        pose=exact("densepose_latent"),
+        keep=io["agnostic_mask"],
+        hint=exact("garment_latent"),
+        hint_strength=torch.ones(count),
+        context=io["context"],
+        free=io.get("uncond_context"),
+        empty=(False,) * count,
+    )
 
 
 def check_atv(reference: ReferenceSet, attention: AttentionBackend) -> Comparison:

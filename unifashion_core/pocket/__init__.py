@@ -21,3 +21,6 @@ CLIP_MERGES = _HERE / "tokenizers" / "clip" / "merges.txt"
 MEDIAPIPE = _HERE / "mediapipe"
 """Folder of MediaPipe's person networks: person_detector, pose_landmarks and selfie_segmentation,
 .safetensors each, CARD.md."""
+
+TRYON = _HERE / "tryon"
+"""Folder of the pocket try-on model: config.json, model.safetensors, CARD.md."""

@@ -103,6 +103,7 @@ def load_tryon(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     heads: int | None = None,
+    channels_last: bool | None = None,
 ) -> TryOnModel:
     """Load a try-on model from a file or folder, and log what was found.
 
@@ -112,6 +113,8 @@ def load_tryon(
         device: Where the weights go.
         dtype: What they become.
         heads: Attention heads of the UNet, where the file can't tell them.
+        channels_last: Lay the convolutions' weights out by places, not by channels; the results
+            are the same to rounding. None: where it was measured to pay, which is on a CPU.
 
     Raises:
         CheckpointError: If the file is another family, unsafe, damaged, incomplete or does not fit.
@@ -132,11 +135,24 @@ def load_tryon(
         fill_module(module, state.parts.get(name, {}), device, dtype, where)
         repair_positions(module, device)
         module.eval().requires_grad_(False)
+    if channels_last if channels_last is not None else torch.device(device).type == "cpu":
+        lay_out(model, torch.channels_last)
     _log.info("try-on %s: %s", path.name, _summary(state))
     free = None
     if state.free is not None:
         free = place_tensor(state.free, device, dtype, f"try-on {path}: learnable_vector")
     return replace(model, free=free)
+
+
+def lay_out(model: TryOnModel, layout: torch.memory_format) -> None:
+    """Lay the weights of the convolutions out in another order, in place.
+
+    Args:
+        model: As loaded.
+        layout: torch.channels_last or torch.contiguous_format.
+    """
+    for network in (model.unet, model.garment, model.autoencoder):
+        network.to(memory_format=layout)  # pyright: ignore[reportCallIssue] # torch's stub lacks it
 
 
 def save_tryon(folder: Path, model: TryOnModel, *, dtype: torch.dtype | None = None) -> None:

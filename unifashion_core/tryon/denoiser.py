@@ -6,13 +6,27 @@ convolution of the hint. Nothing behind the noisy latent may be: the garment enc
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from .autoencoder import Posterior
 from .blocks import SteadyContext
-from .checkpoint import TryOnModel
 from .condition import Condition
+from .config import TryOnConfig
+from .unet import GarmentEncoder, TryOnUNet
+
+
+class Networks(Protocol):
+    """What the denoiser uses of a try-on model."""
+
+    @property
+    def config(self) -> TryOnConfig: ...
+    @property
+    def unet(self) -> TryOnUNet: ...
+    @property
+    def garment(self) -> GarmentEncoder: ...
 
 
 class Denoiser:
@@ -29,7 +43,7 @@ class Denoiser:
 
     def __init__(
         self,
-        model: TryOnModel,
+        model: Networks,
         condition: Condition,
         guidance: float = 1.0,
         draws: list[torch.Generator] | None = None,
