@@ -349,6 +349,32 @@ def test_a_full_disk_leaves_the_old_revision(
     assert files(gallery) == ["a.png"]
 
 
+def test_ctrl_c_inside_a_write_ends_the_writer_and_keeps_the_old_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = made(tmp_path / "spring")
+    with GalleryWriter(gallery) as writer:
+        add(writer, ["a.png"])
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def write() -> None:
+        with GalleryWriter(gallery) as writer:
+            add(writer, ["b.png"])
+            with monkeypatch.context() as patched:
+                patched.setattr("unifashion_core.retrieval.appending.os.fsync", interrupted)
+                writer.commit()
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+
+    assert files(gallery) == ["a.png"]
+    with GalleryWriter(gallery) as writer:
+        add(writer, ["c.png"], seed=1)
+    assert files(gallery) == ["a.png", "c.png"]
+
+
 def test_a_reader_keeps_its_revision_while_a_writer_commits(tmp_path: Path) -> None:
     gallery = made(tmp_path / "spring")
     with GalleryWriter(gallery) as writer:

@@ -24,6 +24,7 @@ from .layout import (
     Half,
     Segment,
     SegmentKind,
+    Sums,
     row_sums,
     segment_bytes,
     segment_name,
@@ -157,19 +158,21 @@ class Appender:
         self._pending, self._pending_rows = [], 0
         folder = self._folder if self._created else None
         self._created = False
-        pieces = [rows, *columns, row_sums(rows)]
+        pieces = [rows, *columns]
         if len(rows) >= EARLY_ROWS:
             disk, sums = self._threads = self._threads or _two_threads()
-            sums_of = sums.submit(_checksums, pieces)
-            self._written.append(disk.submit(_store, file, segment, pieces, sums_of, folder))
+            last = sums.submit(row_sums, rows)
+            checks = sums.submit(_checksums, pieces, last)
+            self._written.append(disk.submit(_store, file, segment, pieces, last, checks, folder))
             return
         wait(self._written)  # the file has one position
-        sums_of, done = Future[tuple[int, int]](), Future[Segment]()
+        last, checks, done = Future[Sums](), Future[tuple[int, int]](), Future[Segment]()
         self._written.append(done)
-        sums_of.set_result(_checksums(pieces))
         try:
-            done.set_result(_store(file, segment, pieces, sums_of, folder))
-        except OSError as e:
+            last.set_result(row_sums(rows))
+            checks.set_result(_checksums(pieces, last))
+            done.set_result(_store(file, segment, pieces, last, checks, folder))
+        except BaseException as e:  # also Ctrl-C: nothing may wait for it, or commit without it
             done.set_exception(e)
             raise
 
@@ -206,29 +209,30 @@ def _store(
     file: FileIO,
     segment: Segment,
     pieces: Sequence[Column],
-    sums: Future[tuple[int, int]],
+    last: Future[Sums],
+    checks: Future[tuple[int, int]],
     folder: Path | None,
 ) -> Segment:
-    """Write a segment at its place and sync it, and its new name in a folder; gives it with sums.
+    """Write a segment at its place and sync it, and its new name in a folder; gives it checked.
 
     At its place, not at the end of the file: an interrupted write may have left something.
     """
     file.seek(segment.offset)
-    for piece in pieces:
-        for data in _padded(piece):
+    for piece in (*pieces, None):
+        for data in _padded(last.result() if piece is None else piece):
             while data:
                 data = data[file.write(data) :]
     os.fsync(file.fileno())
     if folder is not None:
         sync_folder(folder)
-    rows_check, copy_check = sums.result()
+    rows_check, copy_check = checks.result()
     return replace(segment, rows_check=rows_check, copy_check=copy_check)
 
 
-def _checksums(pieces: Sequence[Column]) -> tuple[int, int]:
+def _checksums(pieces: Sequence[Column], last: Future[Sums]) -> tuple[int, int]:
     """CRC-32 of the first piece and of what follows it, each piece with its padding."""
     checks = [0, 0]
-    for number, piece in enumerate(pieces):
+    for number, piece in enumerate([*pieces, last.result()]):
         for data in _padded(piece):
             checks[number > 0] = zlib.crc32(data, checks[number > 0])
     return checks[0], checks[1]
