@@ -176,13 +176,19 @@ def _apart(mask: NDArray[np.bool_], near: NDArray[np.bool_]) -> NDArray[np.bool_
 
 
 def _tidy(kind: Kinds, inside: NDArray[np.bool_], body: BodyPlanes) -> Kinds:
-    """Without hair apart from the head, and without slivers of a garment along bare legs."""
+    """Without hair apart from the head, a skirt's colours up a sleeve, and slivers of a garment
+    along bare legs.
+    """
     made = kind.copy()
     hair = (made == Kind.HAIR) & inside
     on_head = hair & (body.face_down < CHIN) & (np.abs(body.face_across) < 3.5)
     apart = _apart(hair, on_head)
     on_body = np.where(body.along < 0.95, Kind.UPPER, Kind.LOWER)
     made[apart] = np.where(body.arms.distance < 1.0, Kind.SKIN, on_body)[apart]
+    lower = (made == Kind.LOWER) & inside
+    middle = (np.abs(body.across) < 0.7 * body.shoulder) & (body.arms.distance > 0.9)
+    in_sleeve = _apart(lower, middle) & (body.arms.distance < 1.5) & (body.arms.place < 2.0)
+    made[in_sleeve & (body.along < 1.3)] = Kind.UPPER
     leg = (made == Kind.SKIN) | (made == Kind.LOWER)
     leg &= (body.along > 1.0) & (body.legs.distance < 1.5) & (body.arms.distance > 1.0)
     places = np.clip(body.legs.place * 12, 0, 40).astype(np.intp)
