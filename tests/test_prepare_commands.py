@@ -49,6 +49,30 @@ def test_cutout_keeps_the_photos_pixels_and_adds_alpha(command, photo, tmp_path)
     assert 0.1 < (np.asarray(made)[..., 3] > 127).mean() < 0.9
 
 
+def test_cutout_keeps_the_alpha_of_the_photo_and_tells_of_16_bits(command, photo, tmp_path):
+    own = Image.open(photo).convert("RGBA")
+    alpha = np.full((192, 144), 255, np.uint8)
+    alpha[:, :72] = 90
+    own.putalpha(Image.fromarray(alpha))
+    own.save(tmp_path / "half.png")
+    code, said, _ = command(
+        "cutout", "--image", tmp_path / "half.png", "--out", tmp_path / "o.png", "--json"
+    )
+    assert code == 0
+    assert json.loads(said)["warnings"] == []
+    made = np.asarray(Image.open(tmp_path / "o.png"))
+    assert made[:, :72, 3].max() == 90
+    assert made[:, 72:, 3].max() == 255
+    assert np.array_equal(made[..., :3], np.asarray(own)[..., :3])
+    grey = np.asarray(Image.open(photo).convert("L")).astype(np.uint16) * 257
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    code, said, _ = command(
+        "cutout", "--image", tmp_path / "deep.png", "--out", tmp_path / "o.png", "--json"
+    )
+    assert code == 0
+    assert "16 bits" in json.loads(said)["warnings"][0]
+
+
 def test_cutout_frames_and_says_that_jpeg_is_lossy(command, photo, tmp_path):
     out = tmp_path / "cut.jpg"
     code, said, _ = command(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from segmenter_samples import ATR_NAMES, save_tiny_segmenter
 
 from unifashion_core.errors import CheckpointError, FolderError, InputError
 from unifashion_core.evaluation.masks import evaluate_masks, mask_figures, mask_rule, read_bundle
@@ -15,38 +16,10 @@ from unifashion_core.prepare.labels import LABEL_SETS, Part
 from unifashion_core.prepare.labels_segmenter import load_segmenter
 
 CPU = torch.device("cpu")
-ATR_NAMES = (
-    "Background", "Hat", "Hair", "Sunglasses", "Upper-clothes", "Skirt", "Pants", "Dress", "Belt",
-    "Left-shoe", "Right-shoe", "Face", "Left-leg", "Right-leg", "Left-arm", "Right-arm", "Bag",
-    "Scarf",
-)  # fmt: skip
-
-
-def make_model(folder, names):
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = transformers.SegformerConfig(
-        num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[16, 32],
-        patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2],
-        decoder_hidden_size=16, id2label=dict(enumerate(names)),
-        label2id={name: i for i, name in enumerate(names)},
-    )  # fmt: skip
-    model = transformers.SegformerForSemanticSegmentation(config)
-    with torch.no_grad():  # decides between labels 0 and 4 by brightness, not by chance alone
-        model.decode_head.classifier.bias.fill_(-50.0)
-        model.decode_head.classifier.bias[[0, 4]] = 0.0
-    model.save_pretrained(folder, safe_serialization=True)
-    (folder / "preprocessor_config.json").write_text(
-        json.dumps({"image_processor_type": "SegformerImageProcessor",
-                    "size": {"height": 64, "width": 64},
-                    "do_resize": True, "do_normalize": True, "do_rescale": True,
-                    "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]})
-    )  # fmt: skip
-    return folder
 
 
 def test_a_model_gives_the_parts_of_its_labels(tmp_path):
-    model = load_segmenter(make_model(tmp_path / "m", ATR_NAMES), CPU, torch.float32)
+    model = load_segmenter(save_tiny_segmenter(tmp_path / "m", ATR_NAMES), CPU, torch.float32)
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8))
     made = model.parts(photo)
     assert made.parts.shape == (64, 43)  # the photo's shape at the model's size
@@ -56,7 +29,7 @@ def test_a_model_gives_the_parts_of_its_labels(tmp_path):
 
 
 def test_labels_without_names_need_a_label_set(tmp_path):
-    folder = make_model(tmp_path / "m", [f"LABEL_{i}" for i in range(18)])
+    folder = save_tiny_segmenter(tmp_path / "m", [f"LABEL_{i}" for i in range(18)])
     with pytest.raises(InputError, match="LABEL_0.*Say which label set"):
         load_segmenter(folder, CPU, torch.float32)
     assert load_segmenter(folder, CPU, torch.float32, "atr").name == "m"

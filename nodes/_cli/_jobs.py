@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 LOSSY = "JPEG is lossy: pixels differ a little from what was made. Use .png to keep them exactly."
+DEEP = "The photo has 16 bits a channel; the result has 8."
 _PICTURES = (".png", ".jpg", ".jpeg")
 
 
@@ -83,6 +84,13 @@ def run_jobs(
             for warning in line["warnings"]:
                 print(f"  {warning}", file=sys.stderr)
     return 1 if failed == len(jobs) else 0
+
+
+def depth_warning(path: Path) -> list[str]:
+    """What to say of a PNG with 16 bits a channel, which everything here rounds to 8."""
+    with path.open("rb") as file:
+        head = file.read(25)
+    return [DEEP] if head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:] == b"\x10" else []
 
 
 def save_picture(picture: Image.Image, out: Path) -> list[str]:

@@ -5,7 +5,8 @@
   run.py cutout --image street.jpg --worn upper --out jacket.png
 
 The result is a PNG as large as the photo as it is displayed: the photo's own pixels, with alpha
-where the garment ends. With --frame the garment is set upright, centred and laid on white.
+where the garment ends; what the photo itself leaves transparent stays so. With --frame the garment
+is set upright, centred and laid on white. All is done in 8 bits a channel; a 16-bit photo is told.
 A line a picture: {"path", "out", "source", "size", "colours", "warnings"} or {"path", "error"}.
 """
 
@@ -14,7 +15,10 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +74,16 @@ def _frame(args: argparse.Namespace) -> tuple[int, int] | None:
     return args.parser.error(f"--frame {args.frame}: wanted WIDTHxHEIGHT, such as 768x1024")
 
 
+def _own_pixels(path: Path, photo: Image.Image) -> Image.Image:
+    """The photo, which was laid on white, as RGBA with the alpha that its file has."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as stored:
+        if not stored.has_transparency_data:
+            return photo.convert("RGBA")
+        return ImageOps.exif_transpose(stored).convert("RGBA")
+
+
 class _Cutter:
     """Cuts out one picture after the other; the person networks are loaded when needed."""
 
@@ -83,11 +97,13 @@ class _Cutter:
 
     def cut(self, path: Path, out: Path) -> dict[str, Any]:
         """Write one cut-out; what to tell of it."""
+        from PIL import ImageChops
+
         from ...unifashion_core.cutout import garment_mask
         from ...unifashion_core.imaging import open_image, to_pil, to_tensor
         from ...unifashion_core.prepare.garment import frame_garment
         from ...unifashion_core.prepare.palette import palette
-        from ._jobs import save_picture
+        from ._jobs import depth_warning, save_picture
 
         photo = open_image(path)
         given = self.args.mask
@@ -95,15 +111,16 @@ class _Cutter:
         cut = self._preparer.garment(to_tensor(photo), mask, self.args.worn, garment_mask)
         colours = [f"{c.hex} {c.share:.2f}" for c in palette(cut.image, cut.mask)]
         if self.frame is None:
-            picture = photo.convert("RGBA")
-            picture.putalpha(to_pil(cut.mask[..., None].expand(-1, -1, 3)).getchannel(0))
+            picture = _own_pixels(path, photo)
+            found = to_pil(cut.mask[..., None].expand(-1, -1, 3)).getchannel(0)
+            picture.putalpha(ImageChops.darker(found, picture.getchannel("A")))
         else:
             picture = to_pil(frame_garment(cut, self.frame).image)
         return {
             "source": cut.source,
             "size": list(picture.size),
             "colours": colours,
-            "warnings": [*cut.notes, *save_picture(picture, out)],
+            "warnings": [*cut.notes, *depth_warning(path), *save_picture(picture, out)],
         }
 
     def _load(self) -> Any:

@@ -5,7 +5,8 @@
   run.py sketch --garment drawing.jpg --drawing --out drawing.png
 
 Lines are white on black, as sketch models read them; the picture is as large as the photo as it is
-displayed. On a plain ground the garment is cut out first, so that its outline is whole.
+displayed, with 8 bits of grey. On a plain ground the garment is cut out first, so that its outline
+is whole.
 A line a picture: {"path", "out", "source", "size", "warnings"} or {"path", "error"}.
 """
 
