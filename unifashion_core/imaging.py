@@ -323,5 +323,5 @@ def to_pil(image: torch.Tensor) -> Image.Image:
         raise ShapeError(
             f"image: shape {tuple(image.shape)}, wanted (H, W, 3). Give one RGB image."
         )
-    values = image.detach().float().cpu().clamp(0.0, 1.0).mul(255.0).round()
-    return Image.fromarray(values.to("cpu").numpy().astype(np.uint8))
+    values = image.detach().float().cpu().clamp(0.0, 1.0).mul_(255.0).round_()
+    return Image.fromarray(values.numpy().astype(np.uint8))
