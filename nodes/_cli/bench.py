@@ -71,20 +71,24 @@ def _run_masks(args: argparse.Namespace) -> int:
     report: dict[str, Any] = {}
     if args.out is None or has_bundles(args.data):
         report = evaluate_masks(args.data, lambda im: find_person(im, networks), on_step=_show)
+    if args.json:
+        print(json.dumps(report, indent=1), flush=True)
+    else:
+        _print_masks(report)
     if args.out is not None:
         from ._prepare_sheet import write_sheet
         from ._progress import ProgressLine
 
         page = write_sheet(args.data, args.out, networks, report, ProgressLine("preparing"))
         print(f"sheet: {page}", file=sys.stderr)
-    if args.json:
-        print(json.dumps(report, indent=1))
-        return 0
+    return 0
+
+
+def _print_masks(report: dict[str, Any]) -> None:
     for name, table in report.items():
         figures = table.get("mean") or {k: v["no_person"] for k, v in table.items()}
         shown = ", ".join(f"{key} {value:.3f}" for key, value in figures.items())
-        print(f"{name}: {shown}")
-    return 0
+        print(f"{name}: {shown}", flush=True)
 
 
 def _run_photos(args: argparse.Namespace) -> int:
