@@ -1,10 +1,11 @@
-"""Measure how well an encoder finds, how well masks fit, and how fast a search is.
+"""Measure how well an encoder finds, how well masks fit, and how fast search and try-on are.
 
   bench encoder --data FOLDER    how well it finds what it should, on photos that no training saw
   bench caption --data FOLDER    what it says of those photos: captions, attributes, fused search
   bench masks --data FOLDER      agnostic masks of photos whose parse maps are known; with --out DIR
                                  a sheet of every mask, pose map, cut-out and sketch to look at
   bench retrieval                an exact search of 50,000 images beside other ways to do it
+  bench tryon                    16 try-ons in a batch beside one by one, and few steps beside 50
 
 FOLDER is the unpacked clothing-dataset-small (CC0); the held-out photos, their labels and the
 prompts are the committed ones. For masks it holds bundles (person.jpg, parse.png and keypoints);
@@ -21,13 +22,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import _bench_retrieval
+from . import _bench_retrieval, _bench_tryon
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
     parser.add_argument(
-        "what", choices=("encoder", "caption", "masks", "retrieval"), help="what to measure"
+        "what",
+        choices=("encoder", "caption", "masks", "retrieval", "tryon"),
+        help="what to measure",
     )
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="folder with the photos")
     parser.add_argument(
@@ -49,12 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="DIR", help="of masks: write DIR/report.html to look at"
     )
     _bench_retrieval.add_arguments(parser)
+    _bench_tryon.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print; 0 when the measuring ended."""
-    if args.what == "retrieval":
-        return _bench_retrieval.run(args)
+    if args.what in ("retrieval", "tryon"):
+        return (_bench_retrieval if args.what == "retrieval" else _bench_tryon).run(args)
     if args.data is None:
         args.parser.error(f"bench {args.what} needs --data FOLDER")
     return _run_masks(args) if args.what == "masks" else _run_photos(args)
