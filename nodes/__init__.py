@@ -28,6 +28,7 @@ async def comfy_entrypoint() -> ComfyExtension:
                 loaders,
                 prepare,
                 search,
+                variations,
                 wardrobe,
                 weights,
             )
@@ -65,6 +66,8 @@ async def comfy_entrypoint() -> ComfyExtension:
                 fit.SketchGarment,
                 fit.FitToModel,
                 fit.PasteBack,
+                variations.PlanVariations,
+                variations.SavePictures,
                 weights.DownloadWeights,
             ]
 

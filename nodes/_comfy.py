@@ -63,6 +63,7 @@ __all__ = [
     "list_models",
     "load_models",
     "manage",
+    "metadata_wanted",
     "model_dtype",
     "model_folders",
     "offload_device",
@@ -285,6 +286,13 @@ def list_galleries() -> list[str]:
     found = {p.name for p in entries if p.is_dir()}
     found |= {p.stem for p in entries if p.suffix == ".json" and p.is_file()}
     return sorted(name for name in found if not name.startswith("."))
+
+
+def metadata_wanted() -> bool:
+    """Whether saved pictures may carry their graph; the user can start the host without it."""
+    if not IN_COMFYUI:
+        return current().metadata
+    return not import_module("comfy.cli_args").args.disable_metadata
 
 
 def input_folder() -> Path:

@@ -17,6 +17,7 @@ Captioner = io.Custom("UNIFASHION_CAPTIONER")
 Attributes = io.Custom("UNIFASHION_ATTRIBUTES")
 Preparer = io.Custom("UNIFASHION_PREPARER")
 Fit = io.Custom("UNIFASHION_FIT")
+Plan = io.Custom("UNIFASHION_PLAN")
 
 _PREPARER_BYTES = 256 * 1024**2
 

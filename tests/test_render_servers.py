@@ -173,6 +173,11 @@ class _Stumbling:
         self.web, self.aiohttp = aiohttp.web, aiohttp
         self.target, self.left = target, refusals
         self.headers: set[str | None] = set()
+        self.pipes: list[Any] = []
+
+    async def close(self, app: Any) -> None:
+        for pipe in self.pipes:
+            await pipe.close()
 
     async def handle(self, request: Any) -> Any:
         self.headers.add(request.headers.get("X-Key"))
@@ -200,6 +205,7 @@ class _Stumbling:
             self.aiohttp.ClientSession() as session,
             session.ws_connect(address) as inner,
         ):
+            self.pipes += [socket, inner]
             async for message in inner:
                 if message.type == self.aiohttp.WSMsgType.TEXT:
                     await socket.send_str(message.data)
@@ -219,7 +225,8 @@ def test_a_5xx_is_tried_again_below_a_path_with_headers(pack, serve, tmp_path):
     async def begin() -> Any:
         app = aiohttp.web.Application()
         app.router.add_route("*", "/{any:.*}", stumbling.handle)
-        runner = aiohttp.web.AppRunner(app, shutdown_timeout=0.1)
+        app.on_shutdown.append(stumbling.close)
+        runner = aiohttp.web.AppRunner(app, shutdown_timeout=1)
         await runner.setup()
         await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
         return runner

@@ -92,6 +92,9 @@ def test_a_table_gives_a_picture_a_line_and_a_second_run_makes_none(render, tmp_
     assert (second["done"], second["skipped"]) == (0, 3)
     assert {p: p.stat().st_mtime_ns for p in out.glob("*.png")} == times
     assert not list((out / "host" / "output").rglob("*.png"))
+    page = (out / "index.html").read_text("utf-8")
+    assert all(name in page for name in pictures)
+    assert len(list((out / "thumbs").iterdir())) == 3
 
 
 def test_an_edited_table_makes_only_what_is_new_and_keeps_places(render, tmp_path, capsys):
@@ -279,7 +282,7 @@ def test_the_longest_title_before_a_dot_counts_and_an_id_before_a_title(pack):
     ("text", "problem"),
     [
         ('{"nodes": [], "links": []}', r"choose Workflow > Export \(API\)"),
-        ('{"a": 1}', "not a workflow in API format"),
+        ('{"a": 1}', "no key 'a' is known"),
         ("nothing", "not JSON"),
     ],
 )

@@ -216,7 +216,9 @@ def test_a_saved_plan_reads_as_it_was(tmp_path):
     plan = Plan(
         (
             PlanItem(Picture("ana", tmp_path / "ana.png"), pixels, "dress", "x", None, 4),
-            PlanItem(Picture("ana", tmp_path / "ana.png"), pixels, seed=5, settings={"cfg": 2.0}),
+            PlanItem(
+                Picture("ana", tmp_path / "ana.png"), pixels, seed=5, settings={"guidance": 2.0}
+            ),
         ),
         {"steps": 4},
     )
@@ -224,7 +226,7 @@ def test_a_saved_plan_reads_as_it_was(tmp_path):
     again = read_plan(tmp_path / "saved.json")
     assert again.settings == plan.settings
     assert [i.seed for i in again.items] == [4, 5]
-    assert again.items[1].settings == {"cfg": 2.0}
+    assert again.items[1].settings == {"guidance": 2.0}
     garment = again.items[0].garment
     assert garment is not None
     assert garment.open().getpixel((0, 0)) == (255, 0, 0)

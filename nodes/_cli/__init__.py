@@ -51,7 +51,7 @@ COMMANDS: dict[str, Command] = {
     "sketch": Command("sketch", "draw garments as lines, or clean drawn sketches"),
     "cutout": Command("cutout", "cut garments out of their photos"),
     "download": Command("download", "fetch known weights, or list them with their licences"),
-    "render": Command("render", "run a workflow once for each line of a table, resumable"),
+    "render": Command("render", "make a collection: a workflow once a line, or a plan"),
     "train": Command("train", "train an encoder on your own pictures", ("run", "train")),
     "bench": Command("bench", "measure how well and how fast things work", ("run", "test")),
     "parity": Command("parity", "compare the networks with reference vectors"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from ...unifashion_core.errors import InputError
 from ...unifashion_core.rendering.manifest import Job
 from ...unifashion_core.rendering.plan import canonical_hash
 from ...unifashion_core.rendering.rows import Row, read_rows
+from ...unifashion_core.types import Scalar
 from ._workflow import (
     FileBook,
     Graph,
@@ -36,12 +37,14 @@ class WorkflowItem:
         id: Hash of the filled graph with its files' contents, hex.
         graph: The graph; marks stand for files.
         seed: The seed that stands in it; None where there are none, or different ones.
+        values: Its line of the table.
     """
 
     index: int
     id: str
     graph: Graph
     seed: int | None
+    values: Mapping[str, Scalar]
 
 
 @dataclass
@@ -145,7 +148,8 @@ def _item(
         _fill(own, targets[name], value, row.where, folder, files)
     seeds = {own[node]["inputs"][name] for node, name in seed_inputs(own)}
     seed = seeds.pop() if len(seeds) == 1 else None
-    return WorkflowItem(index, canonical_hash({"graph": plain_graph(own)}), own, seed)
+    name = canonical_hash({"graph": plain_graph(own)})
+    return WorkflowItem(index, name, own, seed, row.values)
 
 
 def _fill(

@@ -1,20 +1,26 @@
-"""Run a workflow once for each line of a table, here or on ComfyUI servers; resumable.
+"""Make a collection of pictures, here or on ComfyUI servers; resumable.
 
   run.py render workflow.json --items shots.csv --out summer
   run.py render workflow.json --set "KSampler.steps=30" --items shots.csv --out summer
   run.py render workflow.json --items shots.csv --out summer --server http://127.0.0.1:8188
                               --server https://gpu.example.org/comfy --header "Authorization=…"
+  run.py render plan.csv --out lookbook --product
+  run.py render --show lookbook/00003_ana_tee_7_1a2b3c4d.png
 
-A workflow is any of ComfyUI's in API format (Workflow > Export (API)). The table (csv, jsonl or
-json) has a column for each input that changes, named NODE.INPUT: NODE is the node's number or its
-title, such as "3.seed" or "Load Image.image". An empty cell leaves the workflow's own value; files
-are looked for beside the table.
+A WORKFLOW is any of ComfyUI's in API format (Workflow > Export (API)); it is run once for each line
+of the table. The table (csv, jsonl or json) has a column for each input that changes, named
+NODE.INPUT: NODE is the node's number or its title, such as "3.seed" or "Load Image.image". An empty
+cell leaves the workflow's own value; files are looked for beside the table.
 
-What the workflow's output nodes save goes into DIR, named by the item's place, its id and the node,
-each picture as it is made. DIR/manifest.jsonl says what was made, from which seed, and what failed
-and why. Stop it whenever you like: the same command goes on where it was, and makes nothing twice
-that is there and whole. Lines of the table may be added, changed or removed meanwhile. Exit code 1
-only if nothing could be made.
+A PLAN is a table of try-ons: columns person, garment, sketch (files beside it), region, prompt,
+seed, and settings such as steps; --product combines every value with every other. As .json it may
+also be lists to combine: {"persons": [...], "garments": ["folder"], "prompts": ["in {red|blue}"],
+"seeds": {"kind": "counted", "repeats": 2}}.
+
+Pictures go into DIR, each as it is made. DIR/manifest.jsonl says what was made, from which seed,
+and what failed and why; DIR/index.html shows it. Stop it whenever you like: the same command goes
+on where it was, and makes nothing twice that is there and whole. Lines may be added, changed or
+removed meanwhile. Exit code 1 only if nothing could be made.
 """
 
 from __future__ import annotations
@@ -25,7 +31,13 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
-    parser.add_argument("what", type=Path, metavar="WORKFLOW", help="a workflow in API format")
+    parser.add_argument(
+        "what", type=Path, nargs="?", metavar="WORKFLOW|PLAN", help="what to make; see above"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where it goes")
+    parser.add_argument(
+        "--show", type=Path, metavar="PICTURE", help="print how a picture of a plan was made"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -36,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--items", type=Path, metavar="FILE", help="the table: csv, jsonl or json (default: once)"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it goes")
     parser.add_argument(
         "--only", metavar="I,J-K", help="only these lines of the table, counted from 0"
     )
@@ -61,7 +72,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="sent to every server, such as an Authorization",
     )
-    here = parser.add_argument_group("on this machine")
+    plan = parser.add_argument_group("with a plan")
+    plan.add_argument("--product", action="store_true", help="combine every value with every other")
+    plan.add_argument("--where", default="", metavar="FILTER", help="only items such as seed<5")
+    plan.add_argument("--model", default="pocket", metavar="pocket|PATH", help="the try-on model")
+    plan.add_argument(
+        "--name",
+        default="{index:05}_{person}_{garment}_{seed}",
+        metavar="TEMPLATE",
+        help="of the files; fields: index, person, garment, region, prompt, seed, date, id, id8; "
+        "a / makes folders",
+    )
+    plan.add_argument("--format", default="png", choices=("png", "jpeg", "webp"))
+    plan.add_argument(
+        "--batch", type=int, default=8, metavar="N", help="pictures painted together at most"
+    )
+    here = parser.add_argument_group("a workflow on this machine")
     here.add_argument("--input", type=Path, metavar="DIR", help="ComfyUI's input folder")
     here.add_argument("--models", type=Path, metavar="DIR", help="ComfyUI's models folder")
     here.add_argument(
@@ -69,10 +95,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+_WORKFLOW_ONLY = ("set", "items", "server", "header", "input", "models", "galleries")
+_PLAN_ONLY = ("product", "where")
+
+
 def run(args: argparse.Namespace) -> int:
     """Render; 0 when the job ended, also with items that failed."""
+    from ._render_plan import run_plan, show_picture
     from ._render_workflow import run_workflow
+    from ._workflow import is_workflow
 
+    if args.show is not None:
+        return show_picture(args.show, args.json)
+    if args.what is None or args.out is None:
+        args.parser.error("give a workflow or a plan, and --out DIR")
+        return 2
+    workflow = args.items is not None or is_workflow(args.what)
+    wrong = [n for n in (_PLAN_ONLY if workflow else _WORKFLOW_ONLY) if getattr(args, n)]
+    if wrong:
+        kind = "plan, and this is a workflow" if workflow else "workflow, and this is a plan"
+        args.parser.error(f"--{wrong[0]} goes with a {kind}")
+    if not workflow:
+        if args.batch < 1:
+            args.parser.error("--batch takes 1 or more")
+        return run_plan(args)
     here = [name for name in ("input", "models", "galleries") if getattr(args, name) is not None]
     if args.server and here:
         args.parser.error(f"--{here[0]} is for this machine; a server has its own folders")

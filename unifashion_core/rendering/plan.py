@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from PIL import Image
 
-from ..errors import InputError
+from ..errors import InputError, UniFashionError
 from ..imaging import content_hash, open_image
 from ..retrieval.columns import fold, number_of
 from ..retrieval.filters import Clause, parse_where
@@ -25,10 +25,13 @@ COLUMNS = (*PICTURE_COLUMNS, "region", "prompt", "seed")
 DEFAULT_REGION = "upper"
 SETTINGS: Mapping[str, type] = {
     "steps": int,
-    "cfg": float,
-    "strength": float,
-    "width": int,
-    "height": int,
+    "solver": str,
+    "spacing": str,
+    "guidance": float,
+    "guidance_until": float,
+    "start": str,
+    "feather": int,
+    "match_colour": bool,
 }
 """What of the sampler a plan, or a single item, may set."""
 
@@ -299,6 +302,29 @@ def item_id(
     pictures = {name: content_of(picture) for name, picture in item.pictures().items()}
     values = {**item.values(), **pictures, "job": job}
     return canonical_hash(values)
+
+
+def item_ids(job: str, items: Sequence[PlanItem]) -> list[tuple[str, str | None]]:
+    """The id of each item, and why it can't be read; None where it can.
+
+    An item whose picture can't be read has an id by its names, so that it can be told of.
+    """
+    known: dict[object, str] = {}
+
+    def content(picture: Picture) -> str:
+        key = _picture_key(picture)
+        if key not in known:
+            known[key] = picture.content()
+        return known[key]
+
+    found: list[tuple[str, str | None]] = []
+    for item in items:
+        try:
+            found.append((item_id(job, item, content), None))
+        except UniFashionError as e:
+            cells = {**item.values(), "unreadable": True, "job": job}
+            found.append((canonical_hash(cells), str(e)))
+    return found
 
 
 def canonical_hash(value: object) -> str:

@@ -265,8 +265,17 @@ def _settings(where: str, values: Mapping[str, object]) -> dict[str, Scalar]:
     for name, value in values.items():
         if name not in SETTINGS:
             raise InputError(f"{where}: no setting '{name}'. Use {', '.join(SETTINGS)}.")
-        try:
-            found[name] = SETTINGS[name](str(value))
-        except ValueError as e:
-            raise InputError(f"{where}: {name} is {value!r}, wanted a number. Correct it.") from e
+        found[name] = _cast(where, name, value)
     return found
+
+
+def _cast(where: str, name: str, value: object) -> Scalar:
+    text = str(value).strip()
+    if SETTINGS[name] is bool:
+        if text.lower() not in ("true", "false"):
+            raise InputError(f"{where}: {name} is {value!r}, wanted true or false. Correct it.")
+        return text.lower() == "true"
+    try:
+        return SETTINGS[name](text)
+    except ValueError as e:
+        raise InputError(f"{where}: {name} is {value!r}, wanted a number. Correct it.") from e

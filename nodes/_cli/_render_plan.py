@@ -1,0 +1,174 @@
+"""`render PLAN`: a try-on plan with the core, on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...unifashion_core.errors import InputError
+from ._render_report import Report, estimate, parse_only, show_plan, warn
+
+if TYPE_CHECKING:
+    from ...unifashion_core.rendering.item import TryOnTools
+    from ...unifashion_core.rendering.manifest import Job, Manifest
+    from ...unifashion_core.rendering.plan import Plan
+    from ...unifashion_core.rendering.run import RunReport
+
+
+POCKET = "pocket"
+
+
+def run_plan(args: argparse.Namespace) -> int:
+    """The command with a plan."""
+    from ...unifashion_core.rendering.manifest import Manifest
+    from ...unifashion_core.rendering.names import check_template
+    from ...unifashion_core.rendering.plan_files import read_plan
+    from ...unifashion_core.rendering.run import plan_job
+
+    plan = read_plan(args.what, every=args.product)
+    if args.where:
+        plan = plan.filtered(args.where)
+    if not len(plan):
+        raise InputError(f"{args.what}: no item passes --where '{args.where}'. Loosen it.")
+    check_template(args.name)
+    places = parse_only(args.only, len(plan))
+    tools = load_tools(args)
+    job, out = plan_job(plan, tools), args.out.absolute()
+    if args.dry_run:
+        return _dry_run(args, plan, job, Manifest.look(out, job), places)
+    with Manifest.open(out, job, fresh=args.fresh) as manifest:
+        try:
+            done = _render(args, plan, tools, manifest, places)
+        finally:
+            _write_looks(manifest, plan, job, args.what.name)
+    report = Report(done.total, out / "manifest.jsonl", done.done, done.skipped)
+    for place, item, reason in done.failed:
+        report.fail(place, item, reason)
+    warn(done.notes)
+    return report.show(args.json)
+
+
+def _render(
+    args: argparse.Namespace, plan: Plan, tools: TryOnTools, manifest: Manifest, places: set[int]
+) -> RunReport:
+    from ...unifashion_core.rendering.run import PARTS, RunHooks, RunOptions, render_plan
+    from ._progress import ProgressLine
+
+    line = ProgressLine("rendering")
+    options = RunOptions(args.name, args.format, args.batch, frozenset(places))
+
+    def step(done: int, total: int) -> None:
+        line(done // PARTS, max(total // PARTS, 1))
+
+    return render_plan(plan, tools, manifest, options, RunHooks(on_step=step))
+
+
+def _dry_run(
+    args: argparse.Namespace, plan: Plan, job: Job, manifest: Manifest, places: set[int]
+) -> int:
+    from ...unifashion_core.rendering.plan import item_ids
+
+    report = Report(0, manifest.folder / "manifest.jsonl")
+    wanted = sorted(places)
+    ids: dict[str, None] = {}
+    found = item_ids(job.key, [plan.items[place] for place in wanted])
+    for place, (name, error) in zip(wanted, found, strict=True):
+        if error is None:
+            ids[name] = None
+        else:
+            report.fail(place, name, error)
+    report.total = len(ids) + len(report.failed)
+    report.skipped = len(manifest.finished(ids))
+    todo = len(ids) - report.skipped
+    preview = "" if args.json else plan.preview()
+    return show_plan(report, todo, estimate(manifest, todo), args.json, preview)
+
+
+def _write_looks(manifest: Manifest, plan: Plan, job: Job, title: str) -> None:
+    """The page and the contact sheets of a plan's run."""
+    from ...unifashion_core.rendering.looks import lines_of, plan_page, plan_sheets
+
+    known = lines_of(manifest, plan, job.key)
+    plan_page(manifest, known, title)
+    plan_sheets(manifest, known, title)
+
+
+def show_picture(path: Path, as_json: bool) -> int:
+    """Print what a picture says of how it was made."""
+    from ...unifashion_core.rendering.saved import read_parameters
+
+    found = read_parameters(path)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return 0
+    print(path)
+    for name, value in _flat(found):
+        print(f"  {name}: {value}")
+    return 0
+
+
+def _flat(values: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    lines: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            lines += _flat(value, f"{before}{name}.")
+        elif value not in (None, "", []):
+            lines.append((before + name, value))
+    return lines
+
+
+def load_tools(args: argparse.Namespace) -> TryOnTools:
+    """The try-on model that was asked for, with the person networks that ship."""
+    import torch
+
+    from ...unifashion_core.attention import choose_attention
+    from ...unifashion_core.cutout import garment_mask
+    from ...unifashion_core.pocket import CLIP_MERGES, MEDIAPIPE
+    from ...unifashion_core.prepare.cache import PreparationCache
+    from ...unifashion_core.prepare.person import load_networks
+    from ...unifashion_core.prepare.preparer import Preparer
+    from ...unifashion_core.rendering.item import TryOnTools
+    from ...unifashion_core.tryon.checkpoint import load_tryon
+    from .._host.models import best_device
+
+    path, device = _model_path(args.model), best_device()
+    model = load_tryon(path, attention=choose_attention("auto", device), device=device)
+    networks = load_networks(MEDIAPIPE, torch.device("cpu"), torch.float32)
+    cache = PreparationCache()
+    return TryOnTools(
+        model,
+        _fingerprint(path),
+        Preparer(lambda: networks, cache, fingerprint="mediapipe"),
+        cache,
+        CLIP_MERGES,
+        lambda names, room: None,  # everything is on the device already
+        garment_mask,
+    )
+
+
+def _model_path(text: str) -> Path:
+    from ...unifashion_core.errors import FolderError
+    from ...unifashion_core.pocket import MEDIAPIPE
+
+    if text != POCKET:
+        return Path(text).expanduser().absolute()
+    folder = MEDIAPIPE.parent / "tryon"
+    if not folder.is_dir():
+        raise FolderError(
+            f"{folder}: this copy of the pack holds no pocket try-on model. Give a model of yours "
+            "with --model."
+        )
+    return folder
+
+
+def _fingerprint(path: Path) -> str:
+    """Tells models apart: SHA-256 of the file, or of a folder's configuration and weights."""
+    from ...unifashion_core.imaging import content_hash
+    from ...unifashion_core.rendering.plan import canonical_hash
+
+    if path.is_file():
+        return content_hash(path)
+    files = [*path.glob("*.json"), *path.glob("*.safetensors")]
+    return canonical_hash({file.name: content_hash(file) for file in files})
