@@ -313,6 +313,23 @@ def test_only_names_places_that_are_there(render, error, tmp_path, only):
 
 
 @pytest.mark.slow
+def test_what_was_made_can_be_searched(pack, render, tmp_path, capsys):
+    graph, out = write(tmp_path / "w.json", garment_graph()), tmp_path / "out"
+    table = write(tmp_path / "t.csv", "1.seed,1.category\n1,dress\n2,hat\n")
+    words = ("--items", table, "--out", out, "--add-to", tmp_path / "made")
+    assert render(graph, *words) == 0
+    gallery = pack.module("unifashion_core.retrieval.store").open_gallery(tmp_path / "made")
+    with gallery.snapshot() as snapshot:
+        items = snapshot.items(snapshot.item_rows().ids.tolist())
+    assert [item.columns["1.category"] for item in items] == ["dress", "hat"]
+    assert [item.columns["seed"] for item in items] == [1, 2]
+    assert all(item.columns["caption"] for item in items)
+    capsys.readouterr()
+    assert render(graph, *words) == 0
+    assert "made: 0 added, 2 were there" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["02_search_by_text", "06_prepare_a_person_and_a_garment"])
 def test_our_templates_render(render, tmp_path, name):
     graph = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))

@@ -24,8 +24,9 @@ from unifashion_core.prepare.cache import PreparationCache
 from unifashion_core.prepare.person import load_networks
 from unifashion_core.prepare.preparer import Preparer
 from unifashion_core.rendering.item import RenderSettings, TryOnTools
-from unifashion_core.rendering.looks import lines_of, plan_page, plan_sheets
+from unifashion_core.rendering.looks import lines_of, page_items, plan_sheets
 from unifashion_core.rendering.manifest import Manifest
+from unifashion_core.rendering.page import write_page
 from unifashion_core.rendering.plan import SETTINGS, Picture, Plan, PlanLists, Seeds
 from unifashion_core.rendering.run import RunHooks, RunOptions, RunReport, plan_job, render_plan
 from unifashion_core.rendering.saved import encode_picture, read_parameters
@@ -228,7 +229,7 @@ def test_the_looks_of_a_run(whole, tools, folder):
     job = plan_job(plan, tools)
     with Manifest.open(out, job) as manifest:
         known = lines_of(manifest, plan, job.key)
-        page = plan_page(manifest, known, "A <run> & more")
+        page = write_page(out, "A <run> & more", page_items(known))
         sheets = plan_sheets(manifest, known, "a run")
     text = page.read_text("utf-8")
     assert "A &lt;run&gt; &amp; more" in text

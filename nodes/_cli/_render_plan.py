@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...unifashion_core.errors import InputError
+from ._render_add import add_to_gallery
 from ._render_report import Report, estimate, parse_only, show_plan, warn
 
 if TYPE_CHECKING:
     from ...unifashion_core.rendering.item import TryOnTools
     from ...unifashion_core.rendering.manifest import Job, Manifest
+    from ...unifashion_core.rendering.page import PageItem
     from ...unifashion_core.rendering.plan import Plan
     from ...unifashion_core.rendering.run import RunReport
 
@@ -42,7 +44,8 @@ def run_plan(args: argparse.Namespace) -> int:
         try:
             done = _render(args, plan, tools, manifest, places)
         finally:
-            _write_looks(manifest, plan, job, args.what.name)
+            items = _write_looks(args, manifest, plan, job)
+        add_to_gallery(args, out, items)
     report = Report(done.total, out / "manifest.jsonl", done.done, done.skipped)
     for place, item, reason in done.failed:
         report.fail(place, item, reason)
@@ -86,13 +89,18 @@ def _dry_run(
     return show_plan(report, todo, estimate(manifest, todo), args.json, preview)
 
 
-def _write_looks(manifest: Manifest, plan: Plan, job: Job, title: str) -> None:
-    """The page and the contact sheets of a plan's run."""
-    from ...unifashion_core.rendering.looks import lines_of, plan_page, plan_sheets
+def _write_looks(
+    args: argparse.Namespace, manifest: Manifest, plan: Plan, job: Job
+) -> list[PageItem]:
+    """The page and the contact sheets of a plan's run; what they show."""
+    from ...unifashion_core.rendering.looks import lines_of, page_items, plan_sheets
+    from ...unifashion_core.rendering.page import write_page
 
     known = lines_of(manifest, plan, job.key)
-    plan_page(manifest, known, title)
-    plan_sheets(manifest, known, title)
+    items = page_items(known)
+    write_page(manifest.folder, args.what.name, items)
+    plan_sheets(manifest, known, args.what.name)
+    return items
 
 
 def show_picture(path: Path, as_json: bool) -> int:

@@ -13,6 +13,7 @@ from ...unifashion_core.errors import FolderError, InputError, UniFashionError
 from ...unifashion_core.rendering.manifest import Line, Manifest
 from ...unifashion_core.rendering.names import plain_words
 from ...unifashion_core.rendering.page import PageItem, write_page
+from ._render_add import add_to_gallery
 from ._render_report import Report, estimate, parse_only, show_plan, warn
 from ._workflow import filled, host_name, only_saver
 from ._workflow_job import WorkflowItem, WorkflowJob, read_job
@@ -132,7 +133,7 @@ def _here(args: argparse.Namespace) -> int:
         if todo:
             progress(len(todo), len(todo))
         _remove(last)
-        _show(manifest, work, args.what.name)
+        _show(args, manifest, work)
     return report.show(args.json)
 
 
@@ -183,11 +184,12 @@ def saved_files(
     ]
 
 
-def _show(manifest: Manifest, work: WorkflowJob, title: str) -> None:
-    """Write the page of the run."""
+def _show(args: argparse.Namespace, manifest: Manifest, work: WorkflowJob) -> None:
+    """Write the page of the run, and let what was made be searched."""
     known = [item for item in work.items if item.id in manifest.lines]
     items = [PageItem(manifest.lines[item.id], item.values) for item in known]
-    write_page(manifest.folder, title, items)
+    write_page(manifest.folder, args.what.name, items)
+    add_to_gallery(args, manifest.folder, items)
 
 
 def _remove(paths: Iterable[Path]) -> None:
@@ -284,7 +286,7 @@ def _on_servers(args: argparse.Namespace) -> int:
         left = pool.render([_remote_prompt(item, work) for item in todo.values()], ended)
         for key in left:
             report.fail(todo[key].index, key, "no server was left for it; run it again")
-        _show(manifest, work, args.what.name)
+        _show(args, manifest, work)
     report.servers = {u: {"done": s.done, "state": s.state} for u, s in pool.states.items()}
     return report.show(args.json)
 

@@ -28,6 +28,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ._encoder import add_encoder_arguments
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
@@ -87,6 +89,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan.add_argument(
         "--batch", type=int, default=8, metavar="N", help="pictures painted together at most"
     )
+    parser.add_argument(
+        "--add-to",
+        metavar="GALLERY",
+        help="also put what was made into this gallery, with captions, to search it",
+    )
+    add_encoder_arguments(parser)
     here = parser.add_argument_group("a workflow on this machine")
     here.add_argument("--input", type=Path, metavar="DIR", help="ComfyUI's input folder")
     here.add_argument("--models", type=Path, metavar="DIR", help="ComfyUI's models folder")
@@ -95,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-_WORKFLOW_ONLY = ("set", "items", "server", "header", "input", "models", "galleries")
+_WORKFLOW_ONLY = ("set", "items", "server", "header", "input", "models")
 _PLAN_ONLY = ("product", "where")
 
 
@@ -119,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
         if args.batch < 1:
             args.parser.error("--batch takes 1 or more")
         return run_plan(args)
-    here = [name for name in ("input", "models", "galleries") if getattr(args, name) is not None]
+    here = [name for name in ("input", "models") if getattr(args, name) is not None]
     if args.server and here:
         args.parser.error(f"--{here[0]} is for this machine; a server has its own folders")
     if args.header and not args.server:

@@ -12,7 +12,7 @@ from ..errors import UniFashionError
 from ..imaging import open_image
 from .manifest import Line, Manifest
 from .names import inside
-from .page import PageItem, write_page
+from .page import PageItem
 from .plan import Picture, Plan, PlanItem, item_ids
 from .saved import encode_picture
 from .sheets import Card, Grid, SheetStyle, grid_sheet, strip_sheet
@@ -39,10 +39,9 @@ def lines_of(manifest: Manifest, plan: Plan, job: str) -> PlanLines:
     return list(found.values())
 
 
-def plan_page(manifest: Manifest, known: PlanLines, title: str) -> Path:
-    """Write the page of a run; see `page`."""
-    items = [PageItem(line, item.values()) for item, line in known]
-    return write_page(manifest.folder, title, items)
+def page_items(known: PlanLines) -> list[PageItem]:
+    """What the page of a run shows; see `page`."""
+    return [PageItem(line, item.values()) for item, line in known]
 
 
 def plan_sheets(
