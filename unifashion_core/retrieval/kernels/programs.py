@@ -17,7 +17,7 @@ from ..machine.instructions import Instructions
 LOWEST = "0xFFF0000000000000"  # minus infinity
 GROUP = 4  # tokens whose sums are added across lanes together
 BLOCK = 8  # floats of a register in `exact`
-
+LINE = 64  # bytes that memory gives at once
 SCAN_ARGUMENTS = [
     *("ptr noalias %images", "ptr noalias %scales", "ptr noalias %queries"),
     *("ptr noalias %offsets", "i64 %tiles", "ptr noalias %out"),
@@ -59,6 +59,7 @@ class _Scan:
     def __init__(self, code: Assembly, shape: Shape, how: Instructions, tile: int) -> None:
         self.code, self.shape, self.how, self.tile = code, shape, how, tile
         self.blocks = -(-shape.width // how.step)
+        self.following = ""  # the next image, which memory is asked for early
         self.unroll = 1 if tile > 1 else 4
         self.spare = code.let(f"alloca <{how.step} x i8>, align 64")
         # Several tiles read an image again, so its factors are made once.
@@ -72,6 +73,11 @@ class _Scan:
     def image(self, index: str) -> None:
         code = self.code
         image, scales = (code.load(name, "ptr", index, 8) for name in ("%images", "%scales"))
+        if self.tile == 1:
+            after = code.let(f"add i64 {index}, 1")
+            last = code.let("sub i64 %count, 1")
+            after = code.let(f"call i64 @llvm.smin.i64(i64 {after}, i64 {last})")
+            self.following = code.load("%images", "ptr", after, 8)
         if self.factors:
             tokens = str(self.shape.tokens)
             code.loop("0", tokens, lambda token, _: self.widen(image, token))
@@ -139,6 +145,11 @@ class _Scan:
     ) -> list[str]:
         """The best so far and `many` tokens more."""
         code = self.code
+        if self.following:
+            start = code.at(self.following, f"[{self.shape.width} x i8]", first)
+            for line in range(0, many * self.shape.width, LINE):
+                ahead = code.at(start, "i8", str(line))
+                code.do(f"call void @llvm.prefetch.p0(ptr {ahead}, i32 0, i32 3, i32 1)")
         places = [code.let(f"add i64 {first}, {number}") for number in range(many)]
         sums = self.sums(image, queries, places)
         found: list[str] = []
