@@ -74,10 +74,7 @@ class _Scan:
         code = self.code
         image, scales = (code.load(name, "ptr", index, 8) for name in ("%images", "%scales"))
         if self.tile == 1:
-            after = code.let(f"add i64 {index}, 1")
-            last = code.let("sub i64 %count, 1")
-            after = code.let(f"call i64 @llvm.smin.i64(i64 {after}, i64 {last})")
-            self.following = code.load("%images", "ptr", after, 8)
+            self.following = _following(code, index)
         if self.factors:
             tokens = str(self.shape.tokens)
             code.loop("0", tokens, lambda token, _: self.widen(image, token))
@@ -147,9 +144,7 @@ class _Scan:
         code = self.code
         if self.following:
             start = code.at(self.following, f"[{self.shape.width} x i8]", first)
-            for line in range(0, many * self.shape.width, LINE):
-                ahead = code.at(start, "i8", str(line))
-                code.do(f"call void @llvm.prefetch.p0(ptr {ahead}, i32 0, i32 3, i32 1)")
+            _ask_for(code, start, many * self.shape.width)
         places = [code.let(f"add i64 {first}, {number}") for number in range(many)]
         sums = self.sums(image, queries, places)
         found: list[str] = []
@@ -268,6 +263,21 @@ def places_of(places: Sequence[int]) -> str:
     return f"<{len(places)} x i32> <{', '.join(f'i32 {place}' for place in places)}>"
 
 
+def _following(code: Assembly, index: str) -> str:
+    """The address of the next image; the last one's own."""
+    after = code.let(f"add i64 {index}, 1")
+    last = code.let("sub i64 %count, 1")
+    after = code.let(f"call i64 @llvm.smin.i64(i64 {after}, i64 {last})")
+    return code.load("%images", "ptr", after, 8)
+
+
+def _ask_for(code: Assembly, start: str, size: int) -> None:
+    """Let memory bring some bytes, while something else is computed."""
+    for line in range(0, size, LINE):
+        place = code.at(start, "i8", str(line))
+        code.do(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
+
+
 def _halves(code: Assembly, kind: str, operation: str, vector: str, half: int) -> str:
     """The lower half of a vector, and its upper one added to it."""
     whole = f"<{2 * half} x {kind}>"
@@ -298,12 +308,15 @@ def exact_program(name: str, shape: Shape) -> str:
     def pair(index: str) -> None:
         image = code.load("%images", "ptr", index, 8)
         first, last = (code.load(name, "i64", index, 8) for name in ("%firsts", "%lasts"))
+        following = _following(code, index)
 
         def vector(number: str, total: list[str]) -> list[str]:
             query = code.at("%queries", f"[{padded} x float]", number)
 
             def token(place: str, best: list[str]) -> list[str]:
                 start = code.at(image, f"[{shape.width} x half]", place)
+                ahead = code.at(following, f"[{shape.width} x half]", place)
+                _ask_for(code, ahead, 2 * shape.width)
                 dot = _dot(code, start, query, shape.width, spare)
                 return [greater(code, "float", dot, best[0])]
 
