@@ -69,7 +69,8 @@ def add_run(
 def _columns(item: PageItem) -> Columns:
     """What a picture can be filtered by."""
     found: Columns = {name: v for name, v in item.values.items() if v not in (None, "")}
-    found |= {**(item.line.scores or {}), "generated": True}
+    found |= {f"score_{name}": score for name, score in (item.line.scores or {}).items()}
+    found["generated"] = True
     if item.line.seed is not None:
         found["seed"] = item.line.seed
     return found
