@@ -312,6 +312,24 @@ def test_short_memory_halves_the_batch_and_then_names_the_setting(
     handle.remove()
 
 
+def test_short_memory_of_the_cpu_counts_and_other_errors_do_not(
+    model: TryOnModel, condition: Condition
+) -> None:
+    said = "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
+
+    def hook(_: object, args: tuple[Tensor, ...]) -> None:
+        if len(args[0]) > 1:
+            raise RuntimeError(said)
+
+    wanted = sample(model, condition, FAST, SEEDS)
+    handle = model.unet.register_forward_pre_hook(hook)
+    assert relative(sample(model, condition, FAST, SEEDS), wanted) <= 1e-4
+    said = "mat1 and mat2 shapes cannot be multiplied"
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        sample(model, condition, FAST, SEEDS)
+    handle.remove()
+
+
 def test_empty_mask_is_not_sampled(model: TryOnModel, condition: Condition) -> None:
     calls: list[int] = []
     handle = model.unet.register_forward_hook(lambda *a: calls.append(len(a[1][0])))

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..errors import BackendError, InputError, ShapeError
 from .autoencoder import Autoencoder
 from .checkpoint import TryOnModel
+from .shortage import is_memory_short
 
 TILE, OVERLAP = 32, 8
 """Of a tile, in latent places."""
@@ -80,7 +81,9 @@ def _decode(autoencoder: Autoencoder, latents: Tensor, tiled: bool) -> Tensor:
             return found
     try:
         return torch.cat([_decode_tiled(autoencoder, one) for one in singles])
-    except (torch.OutOfMemoryError, MemoryError) as e:
+    except (RuntimeError, MemoryError) as e:
+        if not is_memory_short(e):
+            raise
         raise BackendError(
             f"decode: too little memory on {latents.device} for a tile of {TILE} latent places. "
             "Load the autoencoder as bfloat16, or start ComfyUI with --lowvram."
@@ -91,7 +94,9 @@ def _tried(autoencoder: Autoencoder, parts: list[Tensor]) -> Tensor | None:
     """All parts decoded, or None where memory is short."""
     try:
         return torch.cat([autoencoder.decode(part).float().cpu() for part in parts])
-    except (torch.OutOfMemoryError, MemoryError):
+    except (RuntimeError, MemoryError) as e:
+        if not is_memory_short(e):
+            raise
         return None
 
 

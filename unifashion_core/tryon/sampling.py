@@ -18,6 +18,7 @@ from .condition import Condition
 from .config import TryOnConfig
 from .denoiser import Denoiser, draw_noise
 from .schedule import TRAIN_STEPS
+from .shortage import is_memory_short
 from .solvers import Solver, SolverName, Spacing, clean_estimate, signal_and_spread
 
 OnPreview = Callable[[int, int, Tensor], None]
@@ -97,7 +98,9 @@ def sample(
         found: Tensor | None = None
         try:
             found = run.sample(progress.step, on_preview)
-        except (torch.OutOfMemoryError, MemoryError) as e:
+        except (RuntimeError, MemoryError) as e:
+            if not is_memory_short(e):
+                raise
             if len(rows) == 1:
                 raise BackendError(_too_little(model, condition)) from e
         if found is None:  # outside of the handler, so that its frames hold nothing any more
