@@ -25,8 +25,10 @@ OnPreview = Callable[[int, int, Tensor], None]
 """Called with (steps done, steps in all, what the pictures look like so far: scaled latents,
 (B, z, h, w), of the items that are being made); may raise to cancel."""
 
-DEFAULT_SOLVER: SolverName = "dpm++2m"
+DEFAULT_SOLVER: SolverName = "unipc"
 DEFAULT_STEPS = 8
+"""The nearest to 50 steps of PLMS. SSIM inside the mask at 5 and 8 steps, on an early state of the
+pocket model: unipc 0.9915 and 0.9980, dpm++2m 0.9881 and 0.9974, ddim 0.9758 and 0.9901."""
 
 
 @dataclass(frozen=True)
