@@ -12,7 +12,7 @@ MODEL_KINDS = ("unifashion_encoders", "unifashion_captioners", "unifashion_prepa
 
 async def comfy_entrypoint() -> ComfyExtension:
     """What ComfyUI, or the embedded host, calls once to get the pack."""
-    from ._comfy import ComfyExtension, io, register_folders
+    from ._comfy import ComfyExtension, io, register_folders, with_checked_links
 
     class UniFashionExtension(ComfyExtension):
         async def on_load(self) -> None:
@@ -33,7 +33,7 @@ async def comfy_entrypoint() -> ComfyExtension:
                 weights,
             )
 
-            return [
+            nodes: list[type[io.ComfyNode]] = [
                 wardrobe.SampleWardrobe,
                 loaders.LoadEncoder,
                 encode.EncodeImages,
@@ -70,5 +70,6 @@ async def comfy_entrypoint() -> ComfyExtension:
                 variations.SavePictures,
                 weights.DownloadWeights,
             ]
+            return with_checked_links(nodes)
 
     return UniFashionExtension()

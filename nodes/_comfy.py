@@ -7,6 +7,7 @@ devices, models, folders, progress, interrupt and attention. Nothing happens at 
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import torch
 from torch import nn
 
+from ..unifashion_core.errors import InputError
 from ._host import paths
 
 IN_COMFYUI = find_spec("folder_paths") is not None and find_spec("comfy_api") is not None
@@ -75,6 +77,7 @@ __all__ = [
     "throw_if_interrupted",
     "ui",
     "user_cache",
+    "with_checked_links",
 ]
 
 IMAGES_KEY = "unifashion_images"
@@ -142,6 +145,52 @@ def load_models(patchers: Sequence[Patcher], memory_bytes: int = 0) -> None:
 
 def _takes(function: Callable[..., Any], argument: str) -> bool:
     return argument in inspect.signature(function).parameters
+
+
+_LINKED = ("UNIFASHION_", "IMAGE", "MASK", "LATENT")
+_PLAIN = (str, int, float, list, dict)  # what JSON can write where a link belongs
+
+
+def with_checked_links(nodes: Sequence[type[Any]]) -> list[type[Any]]:
+    """Let nodes refuse plain values in place of links, which the host hands on unlooked at.
+
+    Args:
+        nodes: Node classes; their `execute` is wrapped once.
+    """
+    for node in nodes:
+        function = node.execute.__func__
+        if not hasattr(function, "__wrapped__"):
+            node.execute = classmethod(_checked(function))
+    return list(nodes)
+
+
+def _checked(execute: Callable[..., Any]) -> Callable[..., Any]:
+    wanted: dict[str, tuple[str, bool]] = {}  # filled by the first run: folders are known then
+    parameters = inspect.signature(execute).parameters
+    takes_more = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+    @functools.wraps(execute)
+    def run(cls: Any, **values: Any) -> Any:
+        if not wanted:  # define_schema: GET_SCHEMA writes to the class, which is locked here
+            entries = [(entry, entry.get_io_type()) for entry in cls.define_schema().inputs]
+            links = [(entry, kind) for entry, kind in entries if kind.startswith(_LINKED)]
+            wanted.update({entry.id: (kind, bool(entry.optional)) for entry, kind in links})
+            wanted.setdefault("", ("", True))
+        strange = [] if takes_more else [name for name in values if name not in parameters]
+        if strange:
+            raise InputError(
+                f"{cls.__name__}: it has no input {strange[0][:60]!r}. Remove it from the workflow."
+            )
+        for name, (kind, optional) in wanted.items():
+            value = values.get(name)
+            if isinstance(value, _PLAIN) or (value is None and name in values and not optional):
+                raise InputError(
+                    f"{cls.__name__}: {name} is {str(value)[:60]!r}, a link of type {kind} wanted. "
+                    "Connect the node that gives it."
+                )
+        return execute(cls, **values)
+
+    return run
 
 
 def device() -> torch.device:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
 
 import torch
 from PIL import Image, ImageOps
 
 from ..unifashion_core.errors import FolderError, InputError
 from ..unifashion_core.imaging import to_pil, to_tensor
-from ..unifashion_core.types import Hit, OnStep, Query
+from ..unifashion_core.types import OnStep, Query
 from ._comfy import ProgressBar, image_folders, intermediate_device, intermediate_dtype
 
 WHITE = (255, 255, 255)
@@ -50,8 +52,15 @@ def progress() -> OnStep:
     return lambda done, total: bar.update_absolute(done, total)
 
 
-def check_readable(hits: Iterable[Hit]) -> None:
-    """Refuse hits outside the host's image folders: the paths in a gallery are only data.
+class HasPath(Protocol):
+    """A hit or a gallery's item."""
+
+    @property
+    def path(self) -> Path: ...
+
+
+def check_readable(hits: Iterable[HasPath]) -> None:
+    """Refuse pictures outside the host's image folders: the paths in a gallery are only data.
 
     Raises:
         FolderError: It names the file and says how to list its folder.

@@ -60,7 +60,7 @@ from ._comfy import (
     output_folder,
     resolve_image_folder,
 )
-from ._convert import SHIPS, pictures, progress
+from ._convert import SHIPS, check_readable, pictures, progress
 from ._types import Attributes, Captioner, Encoder, Gallery, ManagedCaptioner, ManagedEncoder
 
 BATCH = 16
@@ -470,7 +470,7 @@ class CaptionFolder(io.ComfyNode):
             state = path.stat()
             line = f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n"
             listing.update(line.encode(errors="replace"))
-        target = output_folder() / save_to if save_to else root
+        target = output_folder() / check_gallery_name(save_to) if save_to.strip() else root
         return f"{listing.hexdigest()} {(target / LISTING).is_file()}"
 
     @classmethod
@@ -565,12 +565,15 @@ class CaptionGallery(io.ComfyNode):
     ) -> io.NodeOutput:
         chosen = _style(style, trigger, prefix, suffix, replacements)
         gallery.require_encoder(encoder.encoder.fingerprint)
+        with gallery.snapshot() as snapshot:
+            items = snapshot.items(snapshot.item_rows().ids.tolist())
+        check_readable(items)
         encoder.ready(BATCH)
         ready = captioner.ready(BATCH)
-        with open_writer(gallery) as writer, gallery.snapshot() as snapshot:
+        with open_writer(gallery) as writer:
             done = caption_gallery(
                 writer,
-                snapshot.items(snapshot.item_rows().ids.tolist()),
+                items,
                 ready,
                 chosen,
                 encoder.encoder,
@@ -610,7 +613,8 @@ def _pocket_encoder(attention: str) -> ManagedEncoder:
     place = Placement(backend, offload_device(), dtype)
     found = open_encoder(ENCODER, place, tower=EFFICIENTNET_LITE0).encoder
     patcher = manage(found.model, name="UniFashionEncoder")
-    return ManagedEncoder(found, patcher, activation_bytes(found, 1))
+    fixed = activation_bytes(found, 0)
+    return ManagedEncoder(found, patcher, activation_bytes(found, 1) - fixed, fixed)
 
 
 def _from_folder(

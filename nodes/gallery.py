@@ -10,12 +10,13 @@ from ..unifashion_core.errors import UniFashionError
 from ..unifashion_core.imaging import iter_images
 from ..unifashion_core.retrieval.connections import open_any
 from ..unifashion_core.retrieval.index import IndexReport, index_folder
+from ..unifashion_core.retrieval.items import StoredItem
 from ..unifashion_core.retrieval.reembed import reembed as give_encoder
 from ..unifashion_core.retrieval.source import read_source
-from ..unifashion_core.retrieval.store import gallery_for
+from ..unifashion_core.retrieval.store import gallery_for, open_gallery
 from ..unifashion_core.retrieval.writer import open_writer
 from ._comfy import gallery_path, io, list_galleries, resolve_image_folder
-from ._convert import progress
+from ._convert import check_readable, progress
 from ._types import Encoder, Gallery, ManagedEncoder
 
 BATCH = 16
@@ -116,6 +117,7 @@ class IndexFolder(io.ComfyNode):
         source = read_source(root, _metadata_file(root, metadata))
         ready = encoder.ready(BATCH)
         if reembed and path.is_dir():
+            check_readable(_stored(path))
             give_encoder(path, ready, batch_size=BATCH, on_step=progress())
         found = gallery_for(path, ready)
         with open_writer(found) as writer:
@@ -129,6 +131,12 @@ class IndexFolder(io.ComfyNode):
                 on_step=progress(),
             )
         return io.NodeOutput(found, describe(report), ui={"report": [report_json(report)]})
+
+
+def _stored(path: Path) -> list[StoredItem]:
+    """All items of a gallery on this machine."""
+    with open_gallery(path).snapshot() as snapshot:
+        return snapshot.items(snapshot.item_rows().ids.tolist())
 
 
 class OpenGallery(io.ComfyNode):

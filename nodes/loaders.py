@@ -109,6 +109,6 @@ class LoadEncoder(io.ComfyNode):
         licence = SHIPS if encoder == POCKET else licence_of(path)
         info = f"{encoder}: {found.report.summary()}; fingerprint {found.encoder.fingerprint[:8]}"
         info += f"\n{licence}"
-        return io.NodeOutput(
-            ManagedEncoder(found.encoder, patcher, activation_bytes(found.encoder, 1)), info
-        )
+        fixed = activation_bytes(found.encoder, 0)
+        each = activation_bytes(found.encoder, 1) - fixed
+        return io.NodeOutput(ManagedEncoder(found.encoder, patcher, each, fixed), info)

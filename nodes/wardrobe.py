@@ -99,7 +99,8 @@ class SampleWardrobe(io.ComfyNode):
         """Draw again when the saved folder is gone."""
         if what != "collection" or not folder_name:
             return "drawn"
-        return "saved" if (output_folder() / folder_name / _LISTING).is_file() else float("nan")
+        folder = output_folder() / check_gallery_name(folder_name)
+        return "saved" if (folder / _LISTING).is_file() else float("nan")
 
     @classmethod
     def execute(

@@ -221,6 +221,82 @@ def test_core_imports_without_host_nodes_and_optional_packages():
     assert done.returncode == 0, done.stderr
 
 
+NETWORK = {"socket", "ssl", "http", "urllib", "ftplib", "smtplib", "requests", "httpx", "aiohttp"}
+MAY_TALK = {
+    "unifashion_core.weights.transfer",  # the download node and command
+    "unifashion_core.weights.known",  # puts addresses together
+    "unifashion_core.retrieval.server",  # a server gallery that the user connected
+    "unifashion_core.retrieval.qdrant",
+    "unifashion_core.retrieval.connections",
+    "nodes._host.http",  # the embedded host, on this machine
+    "nodes._host.http_files",
+}
+RUNS_CODE = {"pickle", "cPickle", "dill", "shelve", "marshal", "joblib", "cloudpickle", "pip"}
+NAMES_ERRORS = {"unifashion_core.weights.pickles"}  # catches what torch's safe loading raises
+CALLS_THAT_RUN_CODE = {
+    "pickle.load",
+    "pickle.loads",
+    "pickle.Unpickler",
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+}
+
+
+def test_no_file_of_the_pack_runs_code_that_it_reads():
+    """No pickle, eval or pip; torch.load only with weights_only; no remote code."""
+    wrong: list[str] = []
+    for path in shipped():
+        where = path.relative_to(ROOT).as_posix()
+        wrong += [
+            f"{where}:{found.line} {found.name}"
+            for found in imports_of(path)
+            if not found.relative and found.top in RUNS_CODE and found.module not in NAMES_ERRORS
+        ]
+        for call in (node for node in ast.walk(parse(path)) if isinstance(node, ast.Call)):
+            text, words = ast.unparse(call.func), {k.arg: k.value for k in call.keywords}
+            if text in CALLS_THAT_RUN_CODE or text.endswith(("os.system", "os.popen")):
+                wrong.append(f"{where}:{call.lineno} {text}")
+            if text == "torch.load" and not _is_true(words.get("weights_only")):
+                wrong.append(f"{where}:{call.lineno} torch.load without weights_only")
+            if "trust_remote_code" in words and _is_true(words["trust_remote_code"]):
+                wrong.append(f"{where}:{call.lineno} trust_remote_code")
+    assert not wrong, "\n".join(wrong)
+
+
+def _is_true(node: ast.AST | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value is True
+
+
+def test_only_the_named_files_speak_to_a_network():
+    """`_remote` is the client of `render --server`; the set-up of a command runs pip."""
+    wrong = [
+        f"{found.module}:{found.line} {found.name}"
+        for path in shipped()
+        for found in imports_of(path)
+        if not found.relative
+        and found.top in NETWORK
+        and found.name not in ("http.client.HTTPException", "urllib.parse")
+        and not found.module.startswith(("nodes._cli", "nodes._remote"))
+        and found.module not in MAY_TALK
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_module_keeps_models():
+    """What is kept for a process is made by `once_a_process`, or is small data behind @cache."""
+    wrong: list[str] = []
+    for path in shipped():
+        for node in parse(path).body:
+            if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+                continue
+            text = ast.unparse(node.value)
+            if re.search(r"\b(WeakValueDictionary|LRUCache|OrderedDict)\(", text):
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} {text[:60]}")
+    assert not wrong, "\n".join(wrong)
+
+
 def _public(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.ClassDef]:
     """Public functions and classes of a module, and the public methods of its public classes."""
     kinds = (ast.FunctionDef, ast.ClassDef)

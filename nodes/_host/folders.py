@@ -10,6 +10,7 @@ from pathlib import Path
 from ...unifashion_core.errors import FolderError
 from .paths import check_gallery_name, is_inside, parts_of
 
+_LONGEST = 200  # bytes of a name; systems take 255, and a number comes behind
 _ANNOTATIONS = ("output", "input", "temp")
 
 
@@ -129,6 +130,11 @@ class Folders:
             FolderError: If the prefix leaves `root`.
         """
         *sub, stem = parts_of(prefix, f"Filename prefix {prefix!r}") or ("",)
+        if any(len(os.fsencode(part)) > _LONGEST for part in (*sub, stem)):
+            raise FolderError(
+                f"Filename prefix {prefix[:60]!r}: a part is longer than {_LONGEST} bytes. Use a "
+                "shorter one."
+            )
         folder = root.joinpath(*sub)
         if not is_inside(folder, root):
             raise FolderError(f"Filename prefix {prefix!r}: it leaves {root}. Use a relative one.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 import time
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,25 @@ import torch
 from PIL import Image, ImageOps, ImageSequence
 from PIL.PngImagePlugin import PngInfo
 
+from ...unifashion_core.errors import ImageError, InputError
 from .session import current
 
 SavedFile = dict[str, str]
 """{"filename", "subfolder", "type"}: how the page asks for a file."""
 
+# What Pillow raises for files that are damaged, no pictures, or far larger than they look.
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 _EMPTY_MASK = (64, 64)  # what ComfyUI gives for a picture without alpha
 
 
@@ -39,7 +55,13 @@ def save_images(
 
     Raises:
         FolderError: If the prefix leaves the folder.
+        InputError: If there are no pictures.
     """
+    if not isinstance(images, torch.Tensor) or images.ndim != 4:
+        raise InputError(
+            f"Save images: got {type(images).__name__}, wanted a batch of pictures (B, H, W, C). "
+            "Connect an IMAGE."
+        )
     session = current()
     root = session.folders.output if kind == "output" else session.folders.temp
     height, width = int(images.shape[1]), int(images.shape[2])
@@ -85,7 +107,19 @@ def load_image(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
     Returns:
         Frames (B, H, W, 3) in 0..1, upright; masks (B, H, W), 1 where transparent.
+
+    Raises:
+        ImageError: If the file is no picture, damaged, or a decompression bomb.
     """
+    try:
+        return _load_image(path)
+    except _UNREADABLE as e:
+        raise ImageError(
+            f"Load image: {path.name} can't be read ({e!s:.200}). Save it again as PNG or JPEG."
+        ) from e
+
+
+def _load_image(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     with Image.open(path) as file:
         frames = [file] if file.format == "MPO" else ImageSequence.Iterator(file)
         pairs: list[tuple[torch.Tensor, torch.Tensor]] = []

@@ -90,6 +90,9 @@ def validate_prompt(
     """
     outputs: list[str] = []
     for node_id, node in prompt.items():
+        damaged = _damaged(node_id, node)
+        if damaged is not None:
+            return Verdict(error=damaged)
         unknown = _unknown_class(node_id, node, registry)
         if unknown is not None:
             return Verdict(error=unknown)
@@ -99,6 +102,19 @@ def validate_prompt(
     if not outputs:
         return Verdict(error=problem("prompt_no_outputs", "Prompt has no outputs"))
     return _Validator(prompt, registry).verdict(outputs)
+
+
+def _damaged(node_id: Any, node: Any) -> Problem | None:
+    """What keeps an entry from being a node at all."""
+    if not isinstance(node_id, str) or not isinstance(node, Mapping):
+        return problem("invalid_prompt", "An entry is no node", f"Node ID '#{str(node_id)[:80]}'")
+    where = f"Node ID '#{node_id[:80]}'"
+    meta, name = node.get("_meta", {}), node.get("class_type")
+    if not isinstance(meta, Mapping) or not isinstance(name, (str, type(None))):
+        return problem("invalid_prompt", "A node's class_type or _meta is damaged", where)
+    if not isinstance(node.get("inputs", {}), Mapping):
+        return problem("invalid_prompt", "A node's inputs are no object", where)
+    return None
 
 
 def _unknown_class(node_id: str, node: Mapping[str, Any], registry: Registry) -> Problem | None:
