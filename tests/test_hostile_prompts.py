@@ -34,7 +34,7 @@ def report(tmp_path_factory) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="inotify is Linux's")
 class TestHostilePrompts:
     def test_every_one_is_run_or_refused_in_our_form(self, report):
