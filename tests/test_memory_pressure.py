@@ -115,7 +115,7 @@ def networks(pack) -> int:
     return sum(type(thing).__module__.startswith(own) for thing in found)
 
 
-@pytest.mark.parametrize("images", [1, 8])
+@pytest.mark.parametrize("images", [1, 4])  # a processor takes four at once, a card all
 def test_the_estimate_of_the_pocket_encoder_is_right_within_a_quarter(pack, images):
     encoder = pocket(pack)
     pixels = torch.stack([encoder.preprocess(Image.new("RGB", (300, 200), (9, 90, 200)))] * images)
