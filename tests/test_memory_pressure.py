@@ -115,13 +115,14 @@ def networks(pack) -> int:
     return sum(type(thing).__module__.startswith(own) for thing in found)
 
 
-@pytest.mark.parametrize("images", [1, 4])  # a processor takes four at once, a card all
-def test_the_estimate_of_the_pocket_encoder_is_right_within_a_quarter(pack, images):
+@pytest.mark.parametrize("images", [1, 4])
+def test_the_estimate_of_the_pocket_encoder_is_never_a_quarter_too_small(pack, images):
+    """The estimate is for a card, which pads with copies; a processor takes less."""
     encoder = pocket(pack)
     pixels = torch.stack([encoder.preprocess(Image.new("RGB", (300, 200), (9, 90, 200)))] * images)
     measured = peak_bytes(lambda: encoder.encode_pixels(pixels))
     estimate = pack.module("unifashion_core.encoder.memory").activation_bytes(encoder, images)
-    assert 0.75 < estimate / measured < 1.25, (estimate, measured)
+    assert estimate > 0.75 * measured, (estimate, measured)
 
 
 def pocket(pack) -> Any:
