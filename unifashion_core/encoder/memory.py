@@ -9,8 +9,8 @@ _LITE0_WIDEST = 112 * 112 * 96  # values of its largest map, at 224 px: the seco
 _DUAL_TOKENS, _DUAL_WIDTH = 577, 5120  # a ViT-L at 336 px; no folder of these families is larger
 _LIVE_MAPS = 4  # of a transformer's widest size that are alive at once
 # Measured on the pocket encoder (torch 2.13, CPU, float32, peak of live tensors; batch 1, 4, 8):
-# 21.6, 60.6 and 116.3 MB, which is three widest maps an image and this much a batch. That was with the
-# padding copies that a card still makes; a processor's own path takes 39.8 MB for four.
+# 21.6, 60.6 and 116.3 MB, which is three widest maps an image and this much a batch. That was with
+# the padding copies that a card still makes; a processor's own path takes 39.8 MB for four.
 _LITE0_MAPS, _LITE0_FIXED = 3, 6_000_000
 
 
