@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..unifashion_core.errors import InputError
-from ..unifashion_core.weights.download import download_weights, is_there
 from ..unifashion_core.weights.known import KnownWeights, find_known, known_weights
+from ..unifashion_core.weights.receipts import is_there
 from ._comfy import download_folder, io
 from ._convert import progress
 
@@ -65,6 +65,9 @@ class DownloadWeights(io.ComfyNode):
                 f"Download Weights: {known.licence_line}; {_size(known)} into {models}; "
                 f"{known.pin}. {known.note} Turn licence_read on once you have read it."
             )
+        # Python's HTTP client takes longer to import than the whole pack: only who downloads waits
+        from ..unifashion_core.weights.download import download_weights
+
         done = download_weights(known, models, on_step=progress())
         report = "\n".join([*done.lines(), "Press R to see it in the loader's list."])
         return io.NodeOutput(done.name, report, ui={"text": [report]})

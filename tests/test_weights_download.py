@@ -16,8 +16,9 @@ from stand_in_hub import Hub, stand_in_hub
 
 from unifashion_core.errors import DownloadError, InputError
 from unifashion_core.weights import licence_of, transfer
-from unifashion_core.weights.download import by_hand, download_weights, is_there
+from unifashion_core.weights.download import by_hand, download_weights
 from unifashion_core.weights.known import KnownFile, KnownWeights, find_known, known_weights
+from unifashion_core.weights.receipts import is_there
 from unifashion_core.weights.transfer import Wanted, check_address, fetch_file, may_hand_on
 
 CONTENT = random.Random(3).randbytes(3_000_000)

@@ -103,13 +103,6 @@ def by_hand(weights: KnownWeights, models: Path, mirror: str | None = None) -> s
     return "\n".join([f"To place {weights.title} by hand, put into {folder}:", *rows])
 
 
-def is_there(weights: KnownWeights, models: Path) -> bool:
-    """Whether a download of this entry ended here and its files are still there."""
-    folder = models / weights.folder if weights.folder else models
-    there = all((folder / file.save_as).is_file() for file in weights.files)
-    return there and receipt_path(weights, models).is_file()
-
-
 def _fetch(
     weights: KnownWeights, file: KnownFile, target: Path, mirror: str | None, count: OnBytes
 ) -> SeenFile:

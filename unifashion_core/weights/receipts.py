@@ -39,6 +39,13 @@ def receipt_path(weights: KnownWeights, models: Path) -> Path:
     return models / f"{weights.files[0].save_as}{_SUFFIX}"
 
 
+def is_there(weights: KnownWeights, models: Path) -> bool:
+    """Whether a download of this entry ended here and its files are still there."""
+    folder = models / weights.folder if weights.folder else models
+    there = all((folder / file.save_as).is_file() for file in weights.files)
+    return there and receipt_path(weights, models).is_file()
+
+
 def write_receipt(weights: KnownWeights, models: Path, files: list[SeenFile]) -> Path:
     """Keep what a download saw; gives the receipt's path."""
     path = receipt_path(weights, models)
