@@ -13,8 +13,11 @@ from unifashion_core.errors import InputError, ShapeError
 from unifashion_core.imaging import to_tensor
 from unifashion_core.prepare.connected import flood, pieces
 from unifashion_core.prepare.garment import cut_out, frame_garment, skew
+from unifashion_core.prepare.labels import Part
 from unifashion_core.prepare.palette import draw_palette, palette
+from unifashion_core.prepare.regions import Body
 from unifashion_core.prepare.sketch import SketchStyle, on_paper, sketch
+from unifashion_core.prepare.worn import worn_garment
 from unifashion_core.wardrobe import render_with_mask, sample_garment
 
 
@@ -209,3 +212,21 @@ def test_the_angle_is_clockwise():
     assert top > low + 5
     assert skew(leaning) < 0
     assert math.isfinite(skew(leaning))
+
+
+def test_a_worn_garment_is_told_without_slivers_beside_it():
+    parts = np.zeros((400, 300), np.uint8)
+    parts[80:220, 100:200] = Part.UPPER
+    parts[40:80, 110:118] = Part.UPPER  # a strap, part of it
+    parts[100:200, 60:64] = Part.UPPER  # the outline of an arm
+    parts[90:150, 230:270] = Part.UPPER  # a sleeve behind a bare elbow
+    parts[220:380, 100:200] = Part.LOWER
+    worn = worn_garment(Body(parts, "test"), "upper")
+    assert worn[80:220, 100:200].all()
+    assert worn[40:80, 110:118].all()
+    assert worn[90:150, 230:270].all()
+    assert not worn[100:200, 60:64].any()
+    assert not worn[220:].any()
+    narrow = np.zeros((400, 300), np.uint8)
+    narrow[10:390, 150:152] = Part.UPPER  # nothing but that
+    assert bool(worn_garment(Body(narrow, "test"), "upper").any())

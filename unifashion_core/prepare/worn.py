@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from ..errors import InputError
+from .connected import flood, shrink
 from .labels import Part
 from .regions import Body
+
+_LOOKED_AT = 256  # longer side at which pieces are told apart
+_NARROW = 0.012  # of it: half the width of a piece that is no garment by itself
 
 WORN_REGIONS = ("upper", "lower", "dress")
 
@@ -43,7 +48,21 @@ def worn_garment(body: Body, region: str) -> torch.Tensor:
             f"Cut out: no {region} garment was found on the person ({body.source}). Choose another "
             "region, or connect a mask."
         )
-    return found
+    return _without_slivers(found)
+
+
+def _without_slivers(found: torch.Tensor) -> torch.Tensor:
+    """Without the narrow pieces apart from the garment: edges of arms and of the outline."""
+    height, width = found.shape
+    step = max(1, max(height, width) // _LOOKED_AT)
+    rows, columns = -(-height // step), -(-width // step)
+    padded = F.pad(found.float()[None, None], (0, columns * step - width, 0, rows * step - height))
+    small = F.max_pool2d(padded, step)[0, 0] > 0
+    kept = flood(shrink(small, max(1, round(_NARROW * max(rows, columns)))), small)
+    if not bool(kept.any()):
+        return found
+    large = kept.repeat_interleave(step, 0).repeat_interleave(step, 1)
+    return found & large[:height, :width]
 
 
 def _any_of(parts: torch.Tensor, wanted: tuple[Part, ...]) -> torch.Tensor:
