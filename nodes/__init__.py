@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ._comfy import ComfyExtension
 
-MODEL_KINDS = ("unifashion_encoders", "unifashion_captioners", "unifashion_preparers")
+MODEL_KINDS = (
+    "unifashion_encoders",
+    "unifashion_captioners",
+    "unifashion_preparers",
+    "unifashion_tryon",
+)
 
 
 async def comfy_entrypoint() -> ComfyExtension:
@@ -22,12 +27,14 @@ async def comfy_entrypoint() -> ComfyExtension:
             from . import (
                 caption,
                 curate,
+                design,
                 encode,
                 fit,
                 gallery,
                 loaders,
                 prepare,
                 search,
+                tryon,
                 variations,
                 wardrobe,
                 weights,
@@ -69,6 +76,11 @@ async def comfy_entrypoint() -> ComfyExtension:
                 variations.PlanVariations,
                 variations.SavePictures,
                 weights.DownloadWeights,
+                tryon.LoadTryOn,
+                tryon.TryOnCondition,
+                tryon.SampleTryOn,
+                design.DesignGarment,
+                design.ScoreTryOn,
             ]
             return with_checked_links(nodes)
 

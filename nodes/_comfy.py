@@ -61,6 +61,7 @@ __all__ = [
     "intermediate_device",
     "intermediate_dtype",
     "io",
+    "latent_previewer",
     "list_galleries",
     "list_models",
     "load_models",
@@ -254,6 +255,22 @@ def attention_function() -> Callable[..., torch.Tensor] | None:
     if not IN_COMFYUI:
         return None
     return import_module("comfy.ldm.modules.attention").optimized_attention
+
+
+def latent_previewer() -> Callable[[torch.Tensor], Any] | None:
+    """How the host draws Stable Diffusion 1's latents while they are sampled.
+
+    Returns:
+        From latents, (B, 4, h, w), scaled, to what `ProgressBar` takes as a preview; None where the
+        user wants none, or the host has none.
+    """
+    if not IN_COMFYUI:
+        return None
+    formats = import_module("comfy.latent_formats")
+    previewer = import_module("latent_preview").get_previewer(device(), formats.SD15())
+    if previewer is None:
+        return None
+    return lambda latents: previewer.decode_latent_to_preview_image("JPEG", latents)
 
 
 def register_folders(kinds: Iterable[str]) -> None:

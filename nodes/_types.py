@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ Captioner = io.Custom("UNIFASHION_CAPTIONER")
 Attributes = io.Custom("UNIFASHION_ATTRIBUTES")
 Preparer = io.Custom("UNIFASHION_PREPARER")
 Fit = io.Custom("UNIFASHION_FIT")
+TryOn = io.Custom("UNIFASHION_TRYON")
+Condition = io.Custom("UNIFASHION_CONDITION")
 Plan = io.Custom("UNIFASHION_PLAN")
 
 _PREPARER_BYTES = 256 * 1024**2
@@ -83,3 +86,28 @@ class ManagedPreparer:
     def ready(self) -> None:
         """Bring the weights onto the device, with room for one photo's activations."""
         load_models(self.patchers, _PREPARER_BYTES)
+
+
+@dataclass(frozen=True)
+class ManagedTryOn:
+    """What travels as UNIFASHION_TRYON.
+
+    Attributes:
+        model: Of `tryon.checkpoint`: its networks may wait on another device until `load`.
+        name: As the loader's list has it.
+        fingerprint: Tells apart models that may give different pictures.
+        patchers: Each network under the host's model manager, by its name in the model.
+    """
+
+    model: Any
+    name: str
+    fingerprint: str
+    patchers: Mapping[str, Patcher]
+
+    def load(self, names: Sequence[str], memory_bytes: int) -> None:
+        """Bring networks onto the device together, with room for so many bytes of activations."""
+        load_models([self.patchers[name] for name in names], memory_bytes)
+
+    def get_models(self) -> list[Patcher]:
+        """All of them, as the host asks a value for the models that it holds."""
+        return list(self.patchers.values())

@@ -9,19 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from ..unifashion_core.cutout import garment_mask
 from ..unifashion_core.errors import InputError
-from ..unifashion_core.pocket import MEDIAPIPE
 from ..unifashion_core.prepare.batch import as_masks, batch_size, pick
-from ..unifashion_core.prepare.cache import PreparationCache
 from ..unifashion_core.prepare.garment import CutOut, frame_garment
-from ..unifashion_core.prepare.labels import LABEL_SETS, PartMap
+from ..unifashion_core.prepare.labels import LABEL_SETS
 from ..unifashion_core.prepare.labels_segmenter import load_segmenter
 from ..unifashion_core.prepare.palette import PaletteColour, draw_palette, palette
-from ..unifashion_core.prepare.person import load_networks
-from ..unifashion_core.prepare.preparer import Known, MadeMask, MaskRequest, Preparer
+from ..unifashion_core.prepare.preparer import Known, MadeMask, MaskRequest
 from ..unifashion_core.prepare.regions import (
     DEFAULT_DILATION,
     DEFAULT_PROTECTED,
@@ -38,14 +34,13 @@ from ._comfy import (
     manage,
     model_dtype,
     offload_device,
-    once_a_process,
 )
 from ._convert import SHIPS, progress
+from ._preparer import BUILT_IN, built_in, preparer_of
 from ._types import ManagedPreparer
 from ._types import Preparer as PreparerType
 
 KIND = "unifashion_preparers"
-BUILT_IN = "built-in (ships with the pack)"
 _BY_NAME = "by name"
 _DECIDE = "as it decides"
 _BODY, _DENSE = "body parts", "densepose"
@@ -217,7 +212,7 @@ class AgnosticMask(io.ComfyNode):
         subtract: torch.Tensor | None = None,
         **options: Any,
     ) -> io.NodeOutput:
-        add, subtract, core = _planes(add), _planes(subtract), _preparer(preparer)
+        add, subtract, core = _planes(add), _planes(subtract), preparer_of(preparer)
         others = {"parse_map": parse_map, "densepose": densepose, "add": add, "subtract": subtract}
         step, found = progress(), list[MadeMask]()
         total = _items("Agnostic mask", image, **others)
@@ -288,7 +283,7 @@ class PoseMap(io.ComfyNode):
         keypoints: Any = None,
         preparer: ManagedPreparer | None = None,
     ) -> io.NodeOutput:
-        core, step = _preparer(preparer), progress()
+        core, step = preparer_of(preparer), progress()
         maps, notes = list[torch.Tensor](), list[str]()
         total = _items("Pose map", image, densepose=densepose)
         for item in range(total):
@@ -379,7 +374,7 @@ class CutOutGarment(io.ComfyNode):
         mask: torch.Tensor | None = None,
         preparer: ManagedPreparer | None = None,
     ) -> io.NodeOutput:
-        planes, core = _planes(mask), _preparer(preparer)
+        planes, core = _planes(mask), preparer_of(preparer)
         step, found = progress(), list[CutOut]()
         total = _items("Cut out garment", image, masks=planes)
         worn = region if photo == _WORN else None
@@ -406,32 +401,6 @@ def _request(
     return MaskRequest(
         **plain, offset=(left, top, right, bottom), protect=protect, add=add, subtract=subtract
     )
-
-
-def built_in() -> ManagedPreparer:
-    """The networks that ship, under the host's model manager."""
-    networks = load_networks(MEDIAPIPE, offload_device(), torch.float32)
-    patcher = manage(networks, name="UniFashionPreparer")
-    return ManagedPreparer(networks, None, (patcher,), BUILT_IN)
-
-
-def _preparer(given: ManagedPreparer | None) -> Preparer:
-    """The core's preparer over what is connected, or over the built-in networks once needed."""
-    cache = once_a_process("preparations", PreparationCache)
-
-    def networks() -> Any:
-        managed = built_in() if given is None else given
-        managed.ready()
-        return managed.networks
-
-    if given is None or given.segmenter is None:
-        return Preparer(networks, cache)
-
-    def segment(photo: Image.Image) -> PartMap:
-        given.ready()
-        return given.segmenter.parts(photo)
-
-    return Preparer(networks, cache, segment, given.fingerprint)
 
 
 def _with_segmenter(folder: Path, labels: str | None) -> ManagedPreparer:

@@ -208,29 +208,37 @@ def test_a_pose_alone_is_painted_as_a_whole(tools, items):
     assert bool((canvas.mask == 1).all())
 
 
-def test_garments_come_on_white_with_their_aspect(tools, garments):
+def test_garments_come_framed_on_white_with_their_aspect(tools, garments):
     flat = to_tensor(render_person(sample_person(3), 256).flat["upper"])
-    assert prepare_garment(tools, flat).notes == ()
-    half = flat[: len(flat) // 2]
-    hint = prepare_garment(tools, half).hint
-    assert hint.shape == (128, 128, 3)
-    assert bool((hint[:32] == 1).all())
-    assert bool((hint[96:] == 1).all())
-    assert float(hint[32:96].amin()) < 0.9
+    made = prepare_garment(tools, flat)
+    assert made.notes == ()
+    assert made.hint.shape == (128, 128, 3)
+    shown = (made.hint.amin(-1) < 0.9).nonzero()
+    high, wide = (shown.amax(0) - shown.amin(0) + 1).tolist()
+    assert max(high, wide) == pytest.approx(0.84 * 128, abs=3)
     cut = prepare_garment(tools, garments[0])  # on a coloured ground
     assert cut.notes[0].startswith("garment cut out: ")
     assert float(cut.hint[:3].amin()) > 0.9
+    pale = torch.full((90, 60, 3), 0.99)
+    assert prepare_garment(tools, pale).notes == (
+        "the garment can't be told from its white ground: used as it is",
+    )
 
 
 def test_sketches_become_dark_lines_on_white(tools):
-    lines = torch.zeros(96, 96, 3)
-    lines[20:70, 30:33] = 1.0
-    light, dark = (prepare_garment(tools, s, "sketch").hint for s in (lines, 1.0 - lines))
-    assert torch.allclose(light, dark, atol=1e-6)
-    assert float(light[:, 0].amin()) > 0.999
-    assert float(light.amin()) < 0.3
+    page = torch.zeros(200, 200, 3)
+    page[40:140, 60:64], page[40:140, 120:124], page[40:44, 60:124] = 1.0, 1.0, 1.0
+    light, dark = (prepare_garment(tools, s, "sketch").hint for s in (page, 1.0 - page))
+    assert light.shape == (128, 128, 3)
+    assert float((light - dark).abs().mean()) < 0.02
+    assert float(light[:6].amin()) > 0.95
+    assert float(light.amin()) < 0.4
+    high = (light.amin(-1) < 0.6).any(1).sum()
+    assert int(high) == pytest.approx(0.84 * 128, abs=5)
     with pytest.raises(InputError, match="'dress', wanted garment or sketch"):
-        prepare_garment(tools, lines, "dress")
+        prepare_garment(tools, page, "dress")
+    with pytest.raises(InputError, match="the sketch shows no line"):
+        prepare_garment(tools, torch.ones(64, 64, 3), "sketch")
 
 
 def test_the_pose_lies_where_the_crop_shows_the_person(tools, items):

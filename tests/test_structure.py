@@ -118,7 +118,9 @@ def allowed(source: str, target: str, name: str) -> bool:
     rows: dict[str, bool] = {
         "root": target in {"nodes"},
         "nodes": target in {"topic", "_comfy"},
-        "topic": target in {"_comfy", "_convert", "_types", *in_core},
+        "topic": target in {"_comfy", "_convert", "_types", "_preparer", "_tryon", *in_core},
+        "_preparer": target in {"_comfy", "_types", "base", "prepare", "pocket"},
+        "_tryon": target in {"_comfy", "_convert", "_types", "_preparer", *in_core},
         "_convert": target in {"_comfy", "_types", "base"},
         "_types": target in {"_comfy", "base"},
         "_comfy": target == "_host" or errors,

@@ -15,8 +15,8 @@ from ..errors import ImageError, InputError, ShapeError
 from ..imaging import MAX_DECODED_PIXELS, MAX_SIDE
 from ..prepare.batch import as_masks
 from ..prepare.cache import content_key
-from ..prepare.fit import Fit, check_mask, check_size, fit
-from ..prepare.garment import cut_out
+from ..prepare.fit import Fit, check_mask, check_size, fit, mask_box
+from ..prepare.garment import cut_out, frame_garment
 from ..prepare.keypoints import Skeleton, from_landmarks, read_keypoints
 from ..prepare.posemap import draw_pose_map, require_pose_map
 from ..prepare.preparer import Known, MaskRequest
@@ -28,15 +28,18 @@ from .tools import TryOnTools
 MIN_SIDE = 32
 """Of a photo, in pixels."""
 
-CONTEXT = 0.25
-"""Photo kept round the mask, as a share of its longer side: what the models are trained with."""
+CONTEXT = {"parts": 0.12, "densepose": 0.25}
+"""Photo kept round the mask, as a share of its longer side, by the model's kind of pose map: the
+middle of what small models are trained with, and about what VITON-HD's photos show."""
 
 EMPTY_MASK = "the mask is empty: the person stays as it is, nothing was painted"
 FULL_MASK = "the mask covers the whole photo: everything is painted anew"
 
 _NO_OFFSET = (0.0, 0.0, 0.0, 0.0)
 _ELSEWHERE = 0.1  # of the smaller one: less than that in common is another region
-_WHITE = 0.92  # of a border that needs no cutting out
+_WHITE = 0.92  # of a border that counts as white
+_FILLED = 0.84  # of the frame that a sketch takes, as garments do
+_SMALL_FRAME, _SMALL_LINES = 256, 8.0  # thin lines would vanish in small frames
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class PreparedPerson:
         region: As asked for; "" where only a mask was given.
         fitted: How the crop goes back.
         crop: The photo in the model's frame, (h, w, 3), 0..1.
-        crop_mask: The mask in it, (h, w), 0..1.
+        crop_mask: The mask in it, (h, w), 0 or 1.
         pose: The pose map in it, (h, w, 3), 0..1.
         notes: What the user should know.
     """
@@ -132,7 +135,8 @@ def prepare_person(
         key = content_key("try-on person", inputs)
         marked, notes = _mask(tools, photo, region, mask)
         colours = _on_white(photo)
-        crop, crop_mask, fitted = fit(colours, marked, size, CONTEXT)
+        crop, inside, fitted = fit(colours, marked, size, CONTEXT[config.pose_map])
+        crop_mask = (inside > 0.5).float()  # as in training: a place is painted anew or kept
         if not bool((marked > 0).any()):
             nothing = torch.zeros_like(crop)
             return PreparedPerson(
@@ -156,9 +160,10 @@ def prepare_garment(
     mask: torch.Tensor | None = None,
     size: tuple[int, int] | None = None,
 ) -> PreparedGarment:
-    """Lay a garment, or a sketch of one, on white into the model's frame, its aspect kept.
+    """Centre a garment, or a sketch of one, on white in the model's frame, its aspect kept.
 
-    A garment on another ground than white is cut out first, and the notes say so.
+    A garment is cut out of its ground, set upright and framed, as models know them; a sketch's
+    lines are cleaned and brought to the width that small frames can show.
 
     Args:
         tools: The model.
@@ -180,13 +185,11 @@ def prepare_garment(
 
     def make() -> PreparedGarment:
         key = content_key("try-on garment", inputs)
-        colours, notes = _on_white(image), tuple[str, ...]()
+        colours = _on_white(image)
         if kind == "sketch":
-            colours, notes = _dark_on_white(colours)
-        elif mask is not None or not _is_white(colours):
-            cut = cut_out(colours, mask, masker=tools.masker)
-            colours, notes = cut.image, (f"garment cut out: {cut.source}", *cut.notes)
-        return PreparedGarment(key, _into_frame(colours, size), kind, notes)
+            return PreparedGarment(key, _framed_sketch(colours, size), kind)
+        hint, notes = _framed_garment(tools, colours, mask, size)
+        return PreparedGarment(key, hint, kind, notes)
 
     return tools.cache.get_or_make("try-on garment", inputs, make)
 
@@ -300,7 +303,7 @@ def _pose(
     if kind == "densepose":
         given = tools.preparer.densepose_map(photo, require_pose_map(given, kind, "Try on"))
     if given is not None:
-        return fit(given[..., :3].float().cpu(), mask, fitted.size, CONTEXT)[0]
+        return fit(given[..., :3].float().cpu(), mask, fitted.size, CONTEXT[kind])[0]
     if keypoints is not None:
         skeleton = read_keypoints(keypoints, (width, height))
     else:
@@ -342,15 +345,38 @@ def _is_white(image: torch.Tensor) -> bool:
     return float((_border(image) >= _WHITE).float().mean()) >= _WHITE
 
 
-def _dark_on_white(image: torch.Tensor) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """A sketch as dark lines on white, whichever way it came; a photo of paper is cleaned."""
-    border = _border(image)
-    if float((border <= 1.0 - _WHITE).float().mean()) >= _WHITE:
-        return 1.0 - image, ()
-    if _is_white(image):
-        return image, ()
-    lines = sketch(image, style=SketchStyle(thickness=0.0), kind="drawing")
-    return on_paper(lines, True), ("sketch: its page is not white, the lines were cleaned",)
+def _framed_garment(
+    tools: TryOnTools, colours: torch.Tensor, mask: torch.Tensor | None, size: tuple[int, int]
+) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """The garment in its frame, and what to know of it."""
+    try:
+        cut = cut_out(colours, mask, masker=tools.masker)
+    except InputError:
+        if mask is not None or not _is_white(colours):
+            raise
+        # a pale garment on white: there is nothing to remove round it
+        note = "the garment can't be told from its white ground: used as it is"
+        return _into_frame(colours, size), (note,)
+    framed = frame_garment(cut, size)
+    turned = (f"garment turned by {framed.angle:+.1f} degrees",) if framed.angle else ()
+    source = () if _is_white(colours) else (f"garment cut out: {cut.source}",)
+    return framed.image, (*source, *turned, *cut.notes)
+
+
+def _framed_sketch(colours: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Dark lines on white that fill the frame as garments do, whichever way the sketch came."""
+    thickness = _SMALL_LINES if min(size) <= _SMALL_FRAME else SketchStyle().thickness
+    lines = sketch(colours, style=SketchStyle(thickness), kind="drawing")
+    box = mask_box(lines > 0.5)
+    if box is None:
+        raise InputError("Try on: the sketch shows no line. Draw darker, or give another picture.")
+    left, top, right, bottom = box
+    part = on_paper(lines[top:bottom, left:right], True)
+    inner = (round(_FILLED * size[0]), round(_FILLED * size[1]))
+    drawn = _into_frame(part, inner)
+    y, x = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    border = (0, 0, x, size[1] - inner[1] - x, y, size[0] - inner[0] - y)
+    return F.pad(drawn, border, value=1.0)
 
 
 def _into_frame(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
