@@ -11,6 +11,7 @@ from ..unifashion_core.attention import ATTENTION_NAMES, choose_attention
 from ..unifashion_core.errors import InputError
 from ..unifashion_core.pocket import TRYON
 from ..unifashion_core.rendering.item import PreparedPerson, Rendered, TryOnItem
+from ..unifashion_core.tryon.adapter import query_outputs
 from ..unifashion_core.tryon.checkpoint import TryOnModel, load_tryon
 from ..unifashion_core.tryon.fingerprint import tryon_fingerprint
 from ..unifashion_core.types import Embedding as EmbeddingValue
@@ -232,7 +233,7 @@ class TryOnCondition(io.ComfyNode):
         tools, size = tools_of(model, preparer), frame_size(width, height)
         people = prepare_people(tools, person, region, mask, pose, size)
         hints = prepare_hints(tools, garment, sketch, size)
-        context = _query_outputs(embedding)
+        context = [None] if embedding is None else list(query_outputs(embedding))
         items = [
             TryOnItem(one, hint, text, 0, outputs, hint_strength, context_strength)
             for one, hint, outputs in combined(people, hints, context, combine)
@@ -323,18 +324,6 @@ def _check_wanted(
         raise InputError(
             "Try-on condition: nothing to put on. Connect a garment or a sketch, or write a text."
         )
-
-
-def _query_outputs(embedding: EmbeddingValue | None) -> list[torch.Tensor | None]:
-    if embedding is None:
-        return [None]
-    found = [query.parts[0].query_outputs for query in embedding.queries]
-    if any(outputs is None for outputs in found):
-        raise InputError(
-            "Try-on condition: this embedding holds no outputs of a Q-Former (it comes from a "
-            "text alone, a gallery, or an encoder without one). Encode the garment's picture."
-        )
-    return found
 
 
 def _latents(model: TryOnModel, results: Sequence[Rendered]) -> torch.Tensor:

@@ -316,6 +316,21 @@ def test_an_embedding_needs_an_adapter(tools, items):
         render_items(tools, [replace(items[0], query_outputs=torch.zeros(2, 4))], FEW)
 
 
+def test_an_embedding_leads_through_the_adapter(networks, items):
+    adapted = tiny_config(config, adapter=config.AdapterConfig(12, 24))
+    tools = make_tools(networks, tiny_model(checkpoint, adapted, math_attention()))
+    rng = torch.Generator().manual_seed(0)
+    one, other = (
+        replace(items[0], query_outputs=torch.randn(5, 12, generator=rng)) for _ in range(2)
+    )
+    settings = replace(FEW, sampler=replace(FEW.sampler, guidance=2.0))
+    made = render_items(tools, [items[0], one, other], settings)
+    assert made.batches == 2
+    bare, first, second = (result.latents for result in made.results)
+    assert worst(first, second) > 1e-5
+    assert worst(first, bare) > 1e-5
+
+
 def test_previews_are_of_the_batch(tools, items):
     seen: list[tuple[int, int, tuple[int, ...]]] = []
     settings = replace(FEW, batch=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -57,5 +58,4 @@ def tiny_model(tryon: Any, config: Any, attention: Any, seed: int = 0) -> Any:
             if not bool(value.any()):
                 value.copy_(torch.randn(value.shape, generator=rng) * 0.05)
     free = torch.randn(1, 1, config.unet.context_dim, generator=rng)
-    parts = (model.unet, model.garment, model.autoencoder, model.context)
-    return tryon.TryOnModel(config, *parts, free)
+    return replace(model, free=free)

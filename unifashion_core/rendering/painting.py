@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import AbilityError
+from ..tryon.adapter import encode_query_outputs, join_context
 from ..tryon.autoencoder import Posterior
 from ..tryon.condition import (
     Condition,
@@ -66,7 +67,7 @@ class Painter:
         Raises:
             AbilityError: If it lacks what reads the item's context.
         """
-        if item.query_outputs is not None:
+        if item.query_outputs is not None and self.tools.model.adapter is None:
             raise AbilityError(
                 "Try on: this model has no adapter for an encoder's embedding. Leave the embedding "
                 "out and give a text, or load a model with adapter weights."
@@ -86,7 +87,9 @@ class Painter:
         """Places of items that are painted together, in order of their first."""
         groups: dict[object, list[int]] = {}
         for place, item in enumerate(items):
-            groups.setdefault(item.person.fitted.size, []).append(place)
+            outputs = item.query_outputs
+            kind = (item.person.fitted.size, None if outputs is None else len(outputs))
+            groups.setdefault(kind, []).append(place)
         size = max(1, self.settings.batch)
         return [
             group[start : start + size]
@@ -124,7 +127,6 @@ class Painter:
         return [Painted(*parts) for parts in zip(pictures, unscaled, notes, strict=True)]
 
     def _condition(self, items: Sequence[TryOnItem]) -> tuple[Condition, list[tuple[str, ...]]]:
-        model = self.tools.model
         persons = [self._person(item) for item in items]
         hints = [self._hint(item) for item in items]
         found = [self._context(item) for item in items]
@@ -132,7 +134,7 @@ class Painter:
             persons,
             hints,
             torch.cat([tokens for tokens, _ in found]),
-            free_context(model, self._tokens() if self._reads_text() else None),
+            self._free(items[0]),
             hint_strength=[item.hint_strength for item in items],
             context_strength=[item.context_strength for item in items],
         )
@@ -180,7 +182,33 @@ class Painter:
             return encode_texts(model, self._tokens(), [item.text])
 
         found = self._kept("try-on text context", [item.text], read)
-        return found.tokens, _text_notes(found)
+        return self._adapted(item, found.tokens), _text_notes(found)
+
+    def _adapted(self, item: TryOnItem, tokens: Tensor) -> Tensor:
+        """Text tokens, and the adapter's where there is an embedding."""
+        outputs = item.query_outputs
+        if outputs is None:
+            return tokens
+
+        def adapt() -> Tensor:
+            self.tools.load(["adapter"], 0)
+            return encode_query_outputs(self.tools.model, outputs[None])
+
+        return join_context(tokens, self._kept("try-on embedding context", [outputs], adapt))
+
+    def _free(self, item: TryOnItem) -> Tensor | None:
+        """The context of nothing. A learned one is one token again and again: one stands for
+        contexts of any length.
+        """
+        model = self.tools.model
+        if item.query_outputs is not None:
+            return None if model.free is None else model.free.float().cpu()
+
+        def make() -> Tensor | None:
+            self.tools.load(["text" if self._reads_text() else "image"], 0)
+            return free_context(model, self._tokens() if self._reads_text() else None)
+
+        return self._kept("try-on context of nothing", [], make)
 
     def _reads_text(self) -> bool:
         return isinstance(self.tools.model.context, ClipText)
