@@ -5,6 +5,8 @@ devices, models, folders, progress, interrupt and attention. Nothing happens at 
 `register_folders` belongs into `on_load`.
 """
 
+# Size: every call into the host is in this one file, so that nothing else touches it
+
 from __future__ import annotations
 
 import functools
