@@ -164,6 +164,7 @@ with Manifest.open(Path(sys.argv[1]), Job("f" * 64, "plan", {})) as manifest:
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_whole_pictures_and_lines(tmp_path):
     folder = tmp_path / "run"
     told: set[int] = set()

@@ -36,6 +36,8 @@ from unifashion_core.wardrobe import render, render_person, sample_garment, samp
 
 ROOT = Path(__file__).resolve().parent.parent
 
+pytestmark = pytest.mark.slow
+
 
 def make_tools() -> TryOnTools:
     networks = load_networks(MEDIAPIPE, torch.device("cpu"), torch.float32)
@@ -248,7 +250,6 @@ t.run(t.make_plan(folder), t.make_tools(), out, batch=2)
 """
 
 
-@pytest.mark.slow
 def test_a_kill_in_the_middle_and_the_same_run_again(tools, folder, tmp_path):
     out = tmp_path / "out"
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
