@@ -114,5 +114,5 @@ def test_convert_of_an_encoder_keeps_its_fingerprint(command, folder, pack, caps
 
 
 def test_convert_does_not_overwrite_its_source(pack, command):
-    with pytest.raises(pack.module("unifashion_core.errors").InputError, match="itself"):
+    with pytest.raises(pack.module("unifashion_core.errors").InputError, match="overwrite its own"):
         command("convert", "model", "--out", "model")

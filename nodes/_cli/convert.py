@@ -97,9 +97,7 @@ def _compare_tryon(args: argparse.Namespace, state: Any, out: Path) -> str:
 
     made = recognise(read_weights(out))
     if made.config != state.config:
-        raise CheckpointError(
-            f"convert {out}: its config differs from the checkpoint's. Run again."
-        )
+        raise CheckpointError(f"convert {out}: its config is not the checkpoint's. Run it again.")
     parts = {**state.parts, "free": {} if state.free is None else {"": state.free}}
     others = {**made.parts, "free": {} if made.free is None else {"": made.free}}
     dtype, count = _dtype(args), 0
