@@ -74,6 +74,7 @@ async def comfy_entrypoint() -> ComfyExtension:
                 fit.FitToModel,
                 fit.PasteBack,
                 variations.PlanVariations,
+                variations.RenderVariations,
                 variations.SavePictures,
                 weights.DownloadWeights,
                 tryon.LoadTryOn,

@@ -304,7 +304,7 @@ def seeded(items: Sequence[TryOnItem], seed: int, times: int) -> list[TryOnItem]
     return [replace(item, seed=(seed + n) & _SEED) for n, item in enumerate(each)]
 
 
-class _Watch:
+class Watch:
     """Progress with previews; stops within a step where the user interrupts."""
 
     def __init__(self, model: TryOnModel) -> None:
@@ -332,7 +332,7 @@ class _Watch:
 
 def render(tools: TryOnTools, items: Sequence[TryOnItem], settings: RenderSettings) -> RenderedSet:
     """Paint items with progress, previews and cancel."""
-    watch = _Watch(tools.model)
+    watch = Watch(tools.model)
     return render_items(tools, items, settings, on_step=watch.step, on_preview=watch.look)
 
 

@@ -139,6 +139,7 @@ def load_tools(args: argparse.Namespace) -> TryOnTools:
     from ...unifashion_core.prepare.preparer import Preparer
     from ...unifashion_core.rendering.item import TryOnTools
     from ...unifashion_core.tryon.checkpoint import load_tryon
+    from ...unifashion_core.tryon.fingerprint import tryon_fingerprint
     from .._host.models import best_device
 
     path, device = _model_path(args.model), best_device()
@@ -147,8 +148,8 @@ def load_tools(args: argparse.Namespace) -> TryOnTools:
     cache = PreparationCache()
     return TryOnTools(
         model,
-        _fingerprint(path),
-        Preparer(lambda: networks, cache, fingerprint="mediapipe"),
+        tryon_fingerprint(model),
+        Preparer(lambda: networks, cache),
         cache,
         CLIP_MERGES,
         lambda names, room: None,  # everything is on the device already
@@ -158,25 +159,13 @@ def load_tools(args: argparse.Namespace) -> TryOnTools:
 
 def _model_path(text: str) -> Path:
     from ...unifashion_core.errors import FolderError
-    from ...unifashion_core.pocket import MEDIAPIPE
+    from ...unifashion_core.pocket import TRYON
 
     if text != POCKET:
         return Path(text).expanduser().absolute()
-    folder = MEDIAPIPE.parent / "tryon"
-    if not folder.is_dir():
+    if not TRYON.is_dir():
         raise FolderError(
-            f"{folder}: this copy of the pack holds no pocket try-on model. Give a model of yours "
+            f"{TRYON}: this copy of the pack holds no pocket try-on model. Give a model of yours "
             "with --model."
         )
-    return folder
-
-
-def _fingerprint(path: Path) -> str:
-    """Tells models apart: SHA-256 of the file, or of a folder's configuration and weights."""
-    from ...unifashion_core.imaging import content_hash
-    from ...unifashion_core.rendering.plan import canonical_hash
-
-    if path.is_file():
-        return content_hash(path)
-    files = [*path.glob("*.json"), *path.glob("*.safetensors")]
-    return canonical_hash({file.name: content_hash(file) for file in files})
+    return TRYON
