@@ -169,16 +169,19 @@ def with_checked_links(nodes: Sequence[type[Any]]) -> list[type[Any]]:
 
 def _checked(execute: Callable[..., Any]) -> Callable[..., Any]:
     wanted: dict[str, tuple[str, bool]] = {}  # filled by the first run: folders are known then
+    as_lists: list[bool] = []  # likewise: whether a link is a list of what came over it
     parameters = inspect.signature(execute).parameters
     takes_more = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
     @functools.wraps(execute)
     def run(cls: Any, **values: Any) -> Any:
         if not wanted:  # define_schema: GET_SCHEMA writes to the class, which is locked here
-            entries = [(entry, entry.get_io_type()) for entry in cls.define_schema().inputs]
+            schema = cls.define_schema()
+            entries = [(entry, entry.get_io_type()) for entry in schema.inputs]
             links = [(entry, kind) for entry, kind in entries if kind.startswith(_LINKED)]
             wanted.update({entry.id: (kind, bool(entry.optional)) for entry, kind in links})
             wanted.setdefault("", ("", True))
+            as_lists.append(bool(schema.is_input_list))
         strange = [] if takes_more else [name for name in values if name not in parameters]
         if strange:
             raise InputError(
@@ -186,7 +189,10 @@ def _checked(execute: Callable[..., Any]) -> Callable[..., Any]:
             )
         for name, (kind, optional) in wanted.items():
             value = values.get(name)
-            if isinstance(value, _PLAIN) or (value is None and name in values and not optional):
+            held = value if as_lists[0] and isinstance(value, list) else [value]
+            if any(isinstance(one, _PLAIN) for one in held) or (
+                value is None and name in values and not optional
+            ):
                 raise InputError(
                     f"{cls.__name__}: {name} is {str(value)[:60]!r}, a link of type {kind} wanted. "
                     "Connect the node that gives it."
