@@ -308,7 +308,7 @@ class MoreLikeThese(io.ComfyNode):
                 io.String.Input(
                     "like",
                     default="1",
-                    tooltip="Ranks of hits to be like, as on the contact sheet: 1, 4",
+                    tooltip="Ranks of hits to be like, as on the contact sheet: 1, 4.",
                 ),
                 io.String.Input(
                     "unlike", default="", tooltip="Ranks of hits to be unlike: 2, 3. Empty = none."

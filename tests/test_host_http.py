@@ -127,7 +127,7 @@ def test_templates_are_listed_and_served_with_their_pictures(pack, tmp_path):
     (workflows / "notes.txt").write_text("no")
     server = pack.module("nodes._host.http").HostServer
     host = pack.make_host(tmp_path, [])
-    with server(host, workflows=workflows) as running:
+    with server(host, pack=tmp_path) as running:
         client = Client(running.url, "embedded", {})
         assert client.get("/workflow_templates") == {"ComfyUI-UniFashion": ["a"]}
         route = "/workflow_templates/ComfyUI-UniFashion"
@@ -135,6 +135,34 @@ def test_templates_are_listed_and_served_with_their_pictures(pack, tmp_path):
         assert client.call("GET", f"{route}/a.jpg")[0] == 200
         for name in ("notes.txt", "b.json", "..%2Fa.json"):
             assert client.call("GET", f"{route}/{name}")[0] == 404
+
+
+def test_a_packs_help_words_and_blueprints_are_served_as_comfyui_does(pack, tmp_path):
+    (tmp_path / "secret.md").write_text("no")
+    for name, text in {
+        "web/docs/A.md": "# A",
+        "web/x.js": "1",
+        "locales/zh/main.json": '{"nodeCategories": {"a": "b"}}',
+        "locales/zh/nodeDefs.json": '{"A": {"display_name": "c"}}',
+        "subgraphs/Find.json": '{"nodes": []}',
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    server = pack.module("nodes._host.http").HostServer
+    with server(pack.make_host(tmp_path, []), pack=tmp_path) as running:
+        client = Client(running.url, "embedded", {})
+        base = "/extensions/ComfyUI-UniFashion"
+        assert client.get("/extensions") == [f"{base}/x.js"]
+        assert client.call("GET", f"{base}/docs/A.md")[:2] == (200, b"# A")
+        for name, status in (("docs/B.md", 404), ("..%2Fsecret.md", 403), ("docs", 404)):
+            assert client.call("GET", f"{base}/{name}")[0] == status
+        words = {"nodeCategories": {"a": "b"}, "nodeDefs": {"A": {"display_name": "c"}}}
+        assert client.get("/i18n") == {"zh": words}
+        ((key, about),) = client.get("/global_subgraphs").items()
+        assert (about["name"], about["data"]) == ("Find", "")
+        assert client.get(f"/global_subgraphs/{key}")["data"] == '{"nodes": []}'
+        assert client.call("GET", "/global_subgraphs/none")[0] == 404
 
 
 def test_a_taken_port_is_told(pack, tmp_path):

@@ -62,6 +62,7 @@ COMMANDS: dict[str, Command] = {
         "convert_mediapipe", "make the person networks anew from MediaPipe's files", hidden=True
     ),
     "lock": Command("lock", "make requirements.lock anew", (), hidden=True),
+    "pages": Command("pages", "make translations and help tables anew", hidden=True),
     "workflows": Command("workflows", "make the templates anew from their API twins", hidden=True),
 }
 

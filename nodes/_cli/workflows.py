@@ -2,7 +2,8 @@
 
 Each NAME.json gets its nodes laid out from left to right, with a note node of notes/NAME.md. A twin
 that lacks a widget which its node has now gets it, with the default that the page would send. With
---thumbnails the graphs are run, and the last picture that each shows becomes NAME.jpg.
+--thumbnails the graphs are run, and the last picture that each shows becomes NAME.jpg. The subgraph
+blueprints of subgraphs/ are made too.
 """
 
 from __future__ import annotations
@@ -12,13 +13,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ._layout import GAP, LEGEND, YELLOW, Shape, colours, note_size, places
+
 Graph = dict[str, Any]
 
-_COLUMN, _WIDTH, _GAP = 380, 320, 40
-_ROW, _MULTILINE, _PICTURE = 28, 90, 280
-_NOTE = (380, 460)
-_SHOWS_PICTURES = ("PreviewImage", "SaveImage", "UniFashion_ContactSheet")
-_SHOWS_TEXT = ("PreviewAny",)
 _WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 
 
@@ -33,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Write all templates."""
     import tempfile
 
+    from ._blueprints import BLUEPRINTS, to_blueprint
     from ._embedded import make_host
 
     folder = args.pack / "workflows"
@@ -49,6 +48,12 @@ def run(args: argparse.Namespace) -> int:
             if args.thumbnails:
                 _thumbnail(host.run(prompt), host.folders.temp, folder / f"{twin.stem}.jpg")
             print(folder / twin.name)
+        for blueprint in BLUEPRINTS:
+            path = args.pack / "subgraphs" / f"{blueprint.name}.json"
+            path.parent.mkdir(exist_ok=True)
+            text = json.dumps(to_blueprint(blueprint, info), indent=1, ensure_ascii=False)
+            path.write_text(text + "\n", "utf-8")
+            print(path)
     return 0
 
 
@@ -69,13 +74,13 @@ def completed(prompt: Graph, info: Graph) -> Graph:
     return whole
 
 
-def to_template(prompt: Graph, info: Graph, note: str) -> Graph:
+def to_template(prompt: Graph, info: Graph, note: str | None) -> Graph:
     """A graph in API format as the page's own format.
 
     Args:
         prompt: Nodes by id, as `/prompt` takes them.
         info: `/object_info` of the nodes.
-        note: Markdown of the note node.
+        note: Markdown of the note node; None makes none.
     """
     links: list[list[Any]] = []
     nodes = [_node(node_id, prompt, info, place, links) for node_id, place in _places(prompt, info)]
@@ -83,7 +88,8 @@ def to_template(prompt: Graph, info: Graph, note: str) -> Graph:
     for link_id, source, slot, *_ in links:
         by_id[source]["outputs"][slot]["links"].append(link_id)
     number = max(by_id) + 1
-    nodes.insert(0, _note_node(number, note))
+    if note is not None:
+        nodes.insert(0, _note_node(number, note))
     return {
         "last_node_id": number,
         "last_link_id": len(links),
@@ -96,43 +102,34 @@ def to_template(prompt: Graph, info: Graph, note: str) -> Graph:
     }
 
 
-def _places(prompt: Graph, info: Graph) -> list[tuple[str, tuple[int, int, int]]]:
-    """Ids with x, y and height: a column for each step from the start, filled from the top."""
-    depth: dict[str, int] = {}
-
-    def depth_of(node_id: str) -> int:
-        if node_id not in depth:
-            before = [depth_of(v[0]) for v in prompt[node_id]["inputs"].values() if is_link(v)]
-            depth[node_id] = max(before, default=-1) + 1
-        return depth[node_id]
-
-    bottom: dict[int, int] = {}
-    found: list[tuple[str, tuple[int, int, int]]] = []
-    for node_id in sorted(prompt, key=lambda i: (depth_of(i), int(i))):
-        column = depth_of(node_id)
-        height = _height(prompt[node_id], info[prompt[node_id]["class_type"]])
-        y = bottom.get(column, 0)
-        found.append((node_id, (column * _COLUMN, y, height)))
-        bottom[column] = y + height + _GAP + _ROW
-    return found
+def _places(prompt: Graph, info: Graph) -> list[tuple[str, tuple[int, int, int, int]]]:
+    """Ids with x, y, width and height, from left to right."""
+    sources = {
+        node_id: [value[0] for value in node["inputs"].values() if is_link(value)]
+        for node_id, node in prompt.items()
+    }
+    shapes = {node_id: _shape(node, info[node["class_type"]]) for node_id, node in prompt.items()}
+    return sorted(places(sources, shapes).items(), key=lambda item: (*item[1][:2], item[0]))
 
 
-def _height(node: Graph, info: Graph) -> int:
-    entries = declared_inputs(info)
-    widgets = [entry for _, entry in entries if is_widget(entry)]
-    seeds = sum(_is_seed(entry) for entry in widgets)
+def _shape(node: Graph, info: Graph) -> Shape:
+    entries = [entry for _, entry in declared_inputs(info)]
+    widgets = [entry for entry in entries if is_widget(entry)]
+    rows = len(widgets) + sum(_is_seed(entry) for entry in widgets)
     boxes = sum(bool(_options(entry).get("multiline")) for entry in widgets)
-    rows = len(widgets) + seeds + max(len(entries) - len(widgets), len(info["output"]))
-    extra = _PICTURE if node["class_type"] in _SHOWS_PICTURES else 0
-    extra += _MULTILINE if node["class_type"] in _SHOWS_TEXT else 0
-    return _ROW + rows * _ROW + boxes * _MULTILINE + extra
+    sockets = max(len(entries) - len(widgets), len(info["output"]))
+    return Shape(node["class_type"], rows, boxes, sockets)
 
 
 def _node(
-    node_id: str, prompt: Graph, info: Graph, place: tuple[int, int, int], links: list[list[Any]]
+    node_id: str,
+    prompt: Graph,
+    info: Graph,
+    place: tuple[int, int, int, int],
+    links: list[list[Any]],
 ) -> Graph:
     node, about = prompt[node_id], info[prompt[node_id]["class_type"]]
-    x, y, height = place
+    x, y, width, height = place
     inputs: list[Graph] = []
     for name, entry in declared_inputs(about):
         value = node["inputs"].get(name)
@@ -156,7 +153,7 @@ def _node(
         "type": node["class_type"],
         "title": node["_meta"]["title"],
         "pos": [x, y],
-        "size": [_WIDTH, height],
+        "size": [width, height],
         "flags": {},
         "order": int(node_id),
         "mode": 0,
@@ -164,6 +161,7 @@ def _node(
         "outputs": outputs,
         "properties": {"Node name for S&R": node["class_type"]},
         "widgets_values": widget_values(node["inputs"], about),
+        **colours(node["class_type"]),
     }
 
 
@@ -216,13 +214,15 @@ def _type(entry: list[Any]) -> str:
     return "COMBO" if isinstance(entry[0], list) else entry[0]
 
 
-def _note_node(node_id: int, text: str) -> Graph:
+def _note_node(node_id: int, note: str) -> Graph:
+    text = f"{note.rstrip()}\n\n{LEGEND}\n"
+    width, height = note_size(text)
     return {
         "id": node_id,
         "type": "MarkdownNote",
         "title": "Read me",
-        "pos": [-_NOTE[0] - 2 * _GAP, 0],
-        "size": list(_NOTE),
+        "pos": [-width - 2 * GAP, 0],
+        "size": [width, height],
         "flags": {},
         "order": 0,
         "mode": 0,
@@ -230,8 +230,7 @@ def _note_node(node_id: int, text: str) -> Graph:
         "outputs": [],
         "properties": {},
         "widgets_values": [text],
-        "color": "#432",
-        "bgcolor": "#653",
+        **YELLOW,
     }
 
 

@@ -22,7 +22,8 @@ from .schema import ComfyExtension, ComfyNode
 from .session import Emit, InterruptProcessing, Session, activate
 from .validation import Problem, Prompt, PromptError, Verdict, validate_prompt
 
-_PACK_MODULE = "custom_nodes.ComfyUI-UniFashion"  # as ComfyUI names a pack by its folder
+PACK_NAME = "ComfyUI-UniFashion"
+PACK_MODULE = f"custom_nodes.{PACK_NAME}"  # as ComfyUI names a pack by its folder
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (node id, done, total)."""
@@ -122,7 +123,7 @@ class Host:
             found = {node_id: cls.GET_NODE_INFO_V1() for node_id, cls in self.registry.items()}
         for node_id, info in found.items():
             if self.registry[node_id] not in CORE_NODES:
-                info["python_module"] = _PACK_MODULE
+                info["python_module"] = PACK_MODULE
         return found
 
     def validate(self, prompt: Prompt, targets: Iterable[str] | None = None) -> Verdict:

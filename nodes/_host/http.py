@@ -22,14 +22,14 @@ import torch
 from ...unifashion_core.deps import require
 from ...unifashion_core.errors import UniFashionError
 from .host import Host
-from .http_files import FileRoutes, read_templates
+from .http_files import FileRoutes
+from .http_pack import PackRoutes
 from .prompt_queue import Item, PromptQueue
 from .validation import Problem, problem
 
 _MAX_UPLOAD = 100 * 2**20
 _OWN_NAMES = ("127.0.0.1", "localhost")
 _VERSION = "0.33.0"  # the ComfyUI whose API this is; pages and clients ask for it
-_PACK = "ComfyUI-UniFashion"
 _FEATURES = {"supports_preview_metadata": True, "max_upload_size": _MAX_UPLOAD}
 
 
@@ -39,19 +39,17 @@ class HostServer:
     Args:
         host: What it serves.
         port: Port on 127.0.0.1; a free one when 0.
-        workflows: Folder of templates to list, if any.
+        pack: Folder of the pack whose templates, help and translations it serves, if any.
         page: Whether to serve the real page; needs the package comfyui-frontend-package.
     """
 
-    def __init__(
-        self, host: Host, *, port: int = 0, workflows: Path | None = None, page: bool = False
-    ):
+    def __init__(self, host: Host, *, port: int = 0, pack: Path | None = None, page: bool = False):
         self.aiohttp: Any = require("aiohttp", minimum="3.9")
         self.web: Any = require("aiohttp.web", package="aiohttp", minimum="3.9")
         self.host = host
-        self.workflows = workflows
         self.queue = PromptQueue(host, self._send, self._takes_metadata)
         self.files = FileRoutes(host.folders)
+        self.pack = PackRoutes(pack)
         self._page = _page_folder() if page else None
         self._port = port
         self._number = 0.0
@@ -105,7 +103,8 @@ class HostServer:
             return await handler(request)
 
         app = self.web.Application(client_max_size=_MAX_UPLOAD, middlewares=[same_origin])
-        for method, path, handler in [*self._routes(), *self.files.routes()]:
+        routes = [*self._routes(), *self.files.routes(), *self.pack.routes()]
+        for method, path, handler in routes:
             for prefix in ("", "/api"):
                 app.router.add_route(method, prefix + path, handler)
         for path, answer in self._constant_answers().items():
@@ -131,8 +130,6 @@ class HostServer:
             ("POST", "/interrupt", self._interrupt),
             ("POST", "/free", self._free),
             ("GET", "/system_stats", self._system_stats),
-            ("GET", "/workflow_templates", self._templates),
-            ("GET", "/workflow_templates/{pack}/{file}", self._template),
         ]
 
     @staticmethod
@@ -140,14 +137,11 @@ class HostServer:
         """What the page asks and this host has nothing of."""
         no_jobs = {"offset": 0, "limit": 0, "total": 0, "has_more": False}
         return {
-            "/extensions": [],
-            "/i18n": {},
             "/users": {"storage": "server", "migrated": True},
             "/features": _FEATURES,
             "/embeddings": [],
             "/models": [],
             "/experiment/models": [],
-            "/global_subgraphs": {},
             "/node_replacements": {},
             "/jobs": {"jobs": [], "pagination": no_jobs},
         }
@@ -302,19 +296,6 @@ class HostServer:
             "torch_vram_free": memory.free,
         }
         return self.web.json_response({"system": system, "devices": [figures]})
-
-    async def _templates(self, request: Any) -> Any:
-        return self.web.json_response({_PACK: read_templates(self.workflows)})
-
-    async def _template(self, request: Any) -> Any:
-        name = request.match_info["file"]
-        known = read_templates(self.workflows)
-        if self.workflows is None or Path(name).stem not in known or "/" in name:
-            raise self.web.HTTPNotFound
-        path = self.workflows / name
-        if path.suffix not in (".json", ".jpg") or not path.is_file():
-            raise self.web.HTTPNotFound
-        return self.web.FileResponse(path)
 
 
 class _Client:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import mimetypes
 from pathlib import Path
 from typing import Any
@@ -181,14 +180,3 @@ def _about(path: Path, root: Path) -> dict[str, Any]:
         "modified": int(stat.st_mtime * 1000),
         "created": int(stat.st_ctime * 1000),
     }
-
-
-def read_templates(folder: Path | None) -> list[str]:
-    """Names of the workflows in a folder, as the page's template list wants them."""
-    if folder is None or not folder.is_dir():
-        return []
-    return sorted(p.stem for p in folder.glob("*.json") if isinstance(_json(p), dict))
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))

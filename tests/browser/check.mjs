@@ -1,7 +1,9 @@
 #!/usr/bin/env node
 // check.mjs BASE_URL OUT.json SHOTS_FOLDER WORKFLOW.json... : opens each UI-format workflow in the real
-// page at BASE_URL, all in one headless Chromium, and writes what it saw as a JSON list: missing and
-// red nodes, widgets with an unknown choice, failed requests, page errors, and the API prompt.
+// page at BASE_URL and runs it, first drawn on the canvas, then as Vue nodes, all in one headless
+// Chromium, and writes what it saw as JSON: of each workflow missing and red nodes, nodes that overlap,
+// widgets with an unknown choice, failed requests, page errors, the API prompt and how the run ended; of
+// the page the node names by language, the blueprints and a help page.
 // PLAYWRIGHT names the folder that holds node_modules/playwright-core, CHROMIUM the browser.
 import fs from 'node:fs';
 import path from 'node:path';
@@ -10,6 +12,8 @@ import { createRequire } from 'node:module';
 const [base, outFile, shots, ...workflows] = process.argv.slice(2);
 const { chromium } = createRequire(path.join(process.env.PLAYWRIGHT, 'x.js'))('playwright-core');
 const TIMEOUT = 300000;
+const RENDERERS = { canvas: false, vue: true };
+const LANGUAGES = ['zh', 'ja', 'en'];
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM,
@@ -17,10 +21,18 @@ const browser = await chromium.launch({
   args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--use-gl=swiftshader',
     '--enable-unsafe-swiftshader'],
 });
-const seen = [];
+const seen = { workflows: [] };
 try {
   const page = await openPage(browser);
-  for (const file of workflows) seen.push(await check(page, file));
+  seen.start = takeNotes(page);
+  for (const [renderer, vue] of Object.entries(RENDERERS)) {
+    await page.evaluate(() => app.graph.clear());
+    await set(page, 'Comfy.VueNodes.Enabled', vue);
+    for (const file of workflows) seen.workflows.push(await check(page, file, renderer));
+  }
+  seen.blueprints = await placeBlueprints(page);
+  seen.help = await openHelp(page, workflows[0]);
+  seen.languages = await readNames(page, workflows[0]);
 } finally {
   fs.writeFileSync(outFile, JSON.stringify(seen, null, 1));
   await browser.close();
@@ -28,8 +40,12 @@ try {
 
 async function openPage(browser) {
   const page = await browser.newPage({ viewport: { width: 1600, height: 1000 } });
-  page.notes = { pageErrors: [], failedRequests: [], outside: [] };
-  page.on('pageerror', e => page.notes.pageErrors.push(String(e).slice(0, 300)));
+  page.setDefaultTimeout(TIMEOUT); // a busy machine draws slowly
+  page.notes = { pageErrors: [], consoleErrors: [], failedRequests: [], outside: [] };
+  page.on('pageerror', e => page.notes.pageErrors.push(String(e.stack ?? e).slice(0, 600)));
+  page.on('console', m => {
+    if (m.type() === 'error') page.notes.consoleErrors.push(`${m.text()} (${m.location().url})`.slice(0, 600));
+  });
   page.on('response', r => {
     if (r.status() >= 400 && r.url().startsWith(base)) {
       page.notes.failedRequests.push(`${r.status()} ${r.request().method()} ${r.url().slice(base.length)}`);
@@ -43,28 +59,75 @@ async function openPage(browser) {
     return route.abort();
   });
   await page.goto(base, { waitUntil: 'domcontentloaded', timeout: TIMEOUT });
+  await waitForApp(page);
+  await set(page, 'Comfy.Minimap.Visible', false);
+  return page;
+}
+
+async function waitForApp(page) {
   await page.waitForFunction(() => window.app?.graph && window.app?.extensionManager &&
     Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 5, null, { timeout: TIMEOUT });
   await page.waitForTimeout(1500);
   await closeDialogs(page);
-  return page;
+}
+
+async function set(page, name, value) {
+  await page.evaluate(([n, v]) => app.extensionManager.setting.set(n, v), [name, value]);
+}
+
+function takeNotes(page) {
+  const notes = { ...page.notes };
+  for (const key of Object.keys(notes)) page.notes[key] = [];
+  return notes;
 }
 
 async function closeDialogs(page) {
-  for (let i = 0; i < 3; i++) { await page.keyboard.press('Escape'); await page.waitForTimeout(200); }
+  for (let i = 0; i < 3; i++) { await page.keyboard.press('Escape'); await page.waitForTimeout(150); }
 }
 
-async function check(page, file) {
-  const name = path.basename(file, '.json');
+async function load(page, file) {
   const workflow = JSON.parse(fs.readFileSync(file, 'utf8'));
+  const name = path.basename(file, '.json');
   await page.evaluate(([wf, name]) => app.loadGraphData(wf, true, true, name), [workflow, name]);
-  await page.waitForTimeout(1500);
-  const nodes = await page.evaluate(() => {
+  await page.waitForTimeout(1200);
+}
+
+async function check(page, file, renderer) {
+  const name = path.basename(file, '.json');
+  await load(page, file);
+  await closeDialogs(page);
+  await shoot(page, `${name}_${renderer}`);
+  const opened = await readNodes(page);
+  const drawn = await page.evaluate(() => document.querySelectorAll('[data-node-id]').length);
+  const prompt = await page.evaluate(async () => (await app.graphToPrompt()).output);
+  const run = await runGraph(page);
+  await page.waitForTimeout(1500); // pictures come in
+  await shoot(page, `${name}_${renderer}_run`);
+  const ran = await readNodes(page);
+  const dialogs = await page.evaluate(() => [...document.querySelectorAll('[role=alert], .p-toast-message')]
+    .map(e => e.innerText.replace(/\s+/g, ' ').slice(0, 300)).filter(Boolean));
+  const list = (nodes, test, show = n => n.name) => nodes.filter(test).map(show);
+  return {
+    name, renderer, prompt, run, dialogs, ...takeNotes(page),
+    nodes: opened.length,
+    vueNodes: drawn,
+    missing: list(opened, n => n.missing),
+    red: list([...opened, ...ran], n => n.red),
+    unlinked: list(opened, n => n.unlinked.length, n => `${n.name}: ${n.unlinked}`),
+    unknown: list(opened, n => n.unknown.length, n => `${n.name}: ${n.unknown}`),
+    overlapping: [...new Set([...overlaps(opened), ...overlaps(ran)])],
+  };
+}
+
+async function readNodes(page) {
+  return page.evaluate(() => {
     const all = []; // the root graph and the insides of subgraphs
     const walk = (graph, prefix) => { for (const n of graph.nodes ?? []) {
       const widgets = n.widgets ?? [];
       all.push({
+        graph: prefix,
         name: `${prefix}${n.id} ${n.type}`,
+        box: [...n.boundingRect],
         missing: !LiteGraph.registered_node_types[n.type] && !n.subgraph && !n.isVirtualNode,
         red: !!n.has_errors,
         unlinked: (n.inputs ?? []).filter(i => i.link == null && !i.widget &&
@@ -77,22 +140,72 @@ async function check(page, file) {
     walk(app.graph, '');
     return all;
   });
-  await closeDialogs(page);
-  await page.evaluate(() => app.extensionManager.command.execute('Comfy.Canvas.FitView'));
+}
+
+function overlaps(nodes) {
+  const found = [];
+  const covers = (a, b) => a[0] < b[0] + b[2] && b[0] < a[0] + a[2] && a[1] < b[1] + b[3] && b[1] < a[1] + a[3];
+  for (const [i, a] of nodes.entries()) for (const b of nodes.slice(i + 1)) {
+    if (a.graph === b.graph && covers(a.box, b.box)) found.push(`${a.name} and ${b.name}`);
+  }
+  return found;
+}
+
+async function runGraph(page) {
+  await page.evaluate(() => {
+    window.__ended = null;
+    if (window.__listens) return;
+    window.__listens = true;
+    const api = app.api ?? window.comfyAPI.api.api;
+    for (const type of ['execution_success', 'execution_error', 'execution_interrupted']) {
+      api.addEventListener(type, e => { window.__ended = { type, detail: e.detail }; });
+    }
+  });
+  const asked = page.waitForResponse(r => /\/prompt$/.test(new URL(r.url()).pathname) &&
+    r.request().method() === 'POST', { timeout: 60000 });
+  await page.locator('[data-testid="queue-button"]:visible').first().click();
+  const answer = await asked;
+  if (answer.status() !== 200) return `${answer.status()} ${(await answer.text()).slice(0, 800)}`;
+  await page.waitForFunction(() => window.__ended, null, { timeout: TIMEOUT });
+  const ended = await page.evaluate(() => window.__ended);
+  if (ended.type === 'execution_success') return ended.type;
+  return `${ended.type} ${ended.detail?.node_type}: ${ended.detail?.exception_message}`;
+}
+
+async function shoot(page, name) {
+  await page.mouse.move(5, 500);
+  await page.evaluate(() => {
+    app.canvas.deselectAll?.();
+    return app.extensionManager.command.execute('Comfy.Canvas.FitView');
+  });
   await page.waitForTimeout(700);
-  await page.screenshot({ path: path.join(shots, `${name}.png`) });
-  const prompt = await page.evaluate(async () => (await app.graphToPrompt()).output);
-  const dialogs = await page.evaluate(() => [...document.querySelectorAll('[role=alert], .p-toast-message')]
-    .map(e => e.innerText.replace(/\s+/g, ' ').slice(0, 300)).filter(Boolean));
-  const notes = { ...page.notes }; // the first workflow's hold those of the page's own start
-  for (const key of Object.keys(notes)) page.notes[key] = [];
-  const list = (test, show = n => n.name) => nodes.filter(test).map(show);
-  return {
-    name, prompt, dialogs, ...notes,
-    nodes: nodes.length,
-    missing: list(n => n.missing),
-    red: list(n => n.red),
-    unlinked: list(n => n.unlinked.length, n => `${n.name}: ${n.unlinked}`),
-    unknown: list(n => n.unknown.length, n => `${n.name}: ${n.unknown}`),
-  };
+  await page.screenshot({ path: path.join(shots, `${name}.png`), animations: 'disabled' });
+}
+
+async function placeBlueprints(page) {
+  const known = await page.evaluate(async () => {
+    const api = app.api ?? window.comfyAPI.api.api;
+    return api.getGlobalSubgraphs().then(found => Object.values(found).map(b => b.name));
+  });
+  return { known, ...takeNotes(page) };
+}
+
+async function openHelp(page, file) {
+  await load(page, file);
+  return { ...takeNotes(page) };
+}
+
+async function readNames(page, file) {
+  const found = {};
+  for (const language of LANGUAGES) {
+    await set(page, 'Comfy.Locale', language);
+    await page.reload({ waitUntil: 'domcontentloaded', timeout: TIMEOUT });
+    await waitForApp(page);
+    await load(page, file);
+    await shoot(page, `language_${language}`);
+    found[language] = await page.evaluate(() => Object.fromEntries(Object.entries(
+      LiteGraph.registered_node_types).filter(([type]) => type.startsWith('UniFashion_'))
+      .map(([type, made]) => [type, made.title])));
+  }
+  return { ...found, ...takeNotes(page) };
 }

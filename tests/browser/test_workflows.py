@@ -1,4 +1,7 @@
-"""Every template, opened in the real page on the embedded host, gives exactly its API twin."""
+"""Every template in the real page on the embedded host: it opens, gives its API twin, and runs.
+
+UNIFASHION_SHOTS names a folder that the page's pictures are kept in.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent
+RENDERERS = ("canvas", "vue")
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 
 pytestmark = pytest.mark.browser
@@ -38,36 +42,59 @@ def playwright(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def seen(request: Any, pack: Any, tmp_path_factory: Any) -> dict[str, dict[str, Any]]:
-    """What the page showed of each workflow; one server and one browser for all."""
+def seen(request: Any, pack: Any, tmp_path_factory: Any) -> dict[str, Any]:
+    """What the page showed; one server and one browser for everything."""
     base = tmp_path_factory.mktemp("browser")
     cache = getattr(request.config, "cache", None)
     tools = playwright(Path(cache.mkdir("browser")) if cache else base)
     server = pack.module("nodes._host.http").HostServer
     shots = Path(os.environ.get("UNIFASHION_SHOTS") or base)
     out = base / "seen.json"
-    with server(pack.make_host(base), workflows=ROOT / "workflows", page=True) as running:
+    with server(pack.make_host(base), pack=ROOT, page=True) as running:
         command = ["node", str(HERE / "check.mjs"), running.url, str(out), str(shots)]
         env = {**os.environ, "PLAYWRIGHT": str(tools), "CHROMIUM": conftest.chromium() or ""}
         done = subprocess.run(
-            [*command, *map(str, WORKFLOWS)], env=env, capture_output=True, text=True, timeout=600
+            [*command, *map(str, WORKFLOWS)], env=env, capture_output=True, text=True, timeout=1500
         )
     assert done.returncode == 0, done.stderr[-3000:]
-    return {entry["name"]: entry for entry in json.loads(out.read_text(encoding="utf-8"))}
+    return json.loads(out.read_text(encoding="utf-8"))
 
 
+def _entry(seen: dict[str, Any], path: Path, renderer: str) -> dict[str, Any]:
+    (entry,) = (
+        entry
+        for entry in seen["workflows"]
+        if (entry["name"], entry["renderer"]) == (path.stem, renderer)
+    )
+    return entry
+
+
+def _faults(notes: dict[str, Any]) -> dict[str, Any]:
+    """What went wrong on the page, and what of ours its console complains of."""
+    ours = [text for text in notes["consoleErrors"] if "unifashion" in text.lower()]
+    found = {"consoleErrors": ours, **{k: notes[k] for k in ("failedRequests", "pageErrors")}}
+    return {fault: texts for fault, texts in found.items() if texts}
+
+
+def test_the_page_starts_without_a_fault(seen):
+    assert _faults(seen["start"]) == {}
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
-def test_a_template_opens_without_a_fault(seen, path):
-    entry = seen[path.stem]
-    faults = ("missing", "red", "unlinked", "unknown", "failedRequests", "pageErrors", "dialogs")
-    assert {fault: entry[fault] for fault in faults if entry[fault]} == {}
-    assert entry["nodes"] > 0
+def test_a_template_opens_and_runs_without_a_fault(seen, path, renderer):
+    entry = _entry(seen, path, renderer)
+    faults = ("missing", "red", "unlinked", "unknown", "dialogs", "overlapping")
+    assert {fault: entry[fault] for fault in faults if entry[fault]} | _faults(entry) == {}
+    assert entry["run"] == "execution_success"
+    assert (entry["nodes"] > 0, entry["vueNodes"] > 0) == (True, renderer == "vue")
 
 
+@pytest.mark.parametrize("renderer", RENDERERS)
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
-def test_a_template_gives_exactly_its_api_twin(seen, path):
+def test_a_template_gives_exactly_its_api_twin(seen, path, renderer):
     twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
-    assert _bare(seen[path.stem]["prompt"]) == _bare(twin)
+    assert _bare(_entry(seen, path, renderer)["prompt"]) == _bare(twin)
 
 
 def _bare(prompt: dict[str, Any]) -> dict[str, Any]:
