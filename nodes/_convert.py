@@ -12,7 +12,13 @@ from PIL import Image, ImageOps
 from ..unifashion_core.errors import FolderError, InputError
 from ..unifashion_core.imaging import to_pil, to_tensor
 from ..unifashion_core.types import OnStep, Query
-from ._comfy import ProgressBar, image_folders, intermediate_device, intermediate_dtype
+from ._comfy import (
+    ProgressBar,
+    image_folders,
+    intermediate_device,
+    intermediate_dtype,
+    throw_if_interrupted,
+)
 
 WHITE = (255, 255, 255)
 SHIPS = "licence: ships with the pack, see NOTICE; what you make with it may be sold"
@@ -49,7 +55,12 @@ def to_batch(found: Sequence[Image.Image], side: int) -> torch.Tensor:
 def progress() -> OnStep:
     """An `on_step` that moves the running node's bar, and stops where the user interrupts."""
     bar = ProgressBar(1)
-    return lambda done, total: bar.update_absolute(done, total)
+
+    def step(done: int, total: int) -> None:
+        throw_if_interrupted()  # the bar itself looks only when it sends, which is throttled
+        bar.update_absolute(done, total)
+
+    return step
 
 
 class HasPath(Protocol):

@@ -85,7 +85,7 @@ class CheckGallery(io.ComfyNode):
         lines += [f"recovered: {text}" for text in found.recovered]
         if repair and not found.ok:
             lines += _repaired(path)
-            found = validate(path)
+            found = validate(path, on_step=progress())
         lines.append(
             f"{gallery}: all is well, revision {found.revision}" if found.ok else "not repaired"
         )

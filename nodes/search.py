@@ -198,11 +198,13 @@ class HitsToImages(io.ComfyNode):
         check_readable(chosen)
         found: list[tuple[Hit, Image.Image]] = []
         problems: list[str] = []
-        for hit in chosen:
+        step = progress()
+        for number, hit in enumerate(chosen, 1):
             try:
                 found.append((hit, open_image(hit.path)))
             except ImageError as e:
                 problems.append(str(e))
+            step(number, len(chosen))
         if not found:
             raise InputError(f"Hits to Images: none of the pictures can be read. {problems[0]}")
         return io.NodeOutput(

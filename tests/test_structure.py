@@ -462,6 +462,7 @@ def test_project_file_suits_the_registry():
 def test_root_has_no_unexpected_entries():
     allowed_here = {
         "__init__.py", "run.py", "nodes", "unifashion_core", "workflows", "tests",
+        "web", "locales", "subgraphs",
         "pyproject.toml", "requirements.txt", "requirements.lock", "LICENSE", "NOTICE",
         "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "ARCHITECTURE.md",
         ".ci", ".git", ".gitignore", ".gitattributes",

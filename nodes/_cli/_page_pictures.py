@@ -70,9 +70,10 @@ class _Graph:
         return self.values(name, slot)[0]
 
 
-def _start(host: Host, gallery: str, count: int = 60) -> _Graph:
+def _start(host: Host, gallery: str, count: int = 40) -> _Graph:
     graph = _Graph(host)
-    graph.add("wardrobe", "SampleWardrobe", what="collection", count=count, size=_SIZE, seed=7)
+    drawn = {"what": "collection", "count": count, "folder_name": f"wardrobe-{count}"}
+    graph.add("wardrobe", "SampleWardrobe", size=_SIZE, seed=7, **drawn)
     graph.add("encoder", "LoadEncoder")
     graph.add("index", "IndexFolder", encoder="encoder", gallery=gallery, folder=("wardrobe", 1))
     return graph
@@ -108,21 +109,31 @@ def _search_pictures(host: Host) -> Iterator[tuple[str, list[Panel]]]:
     graph.run()
     wardrobe = list(graph.value("wardrobe"))
     yield "SampleWardrobe", [_grid(wardrobe[:12], 6)]
+    yield "DownloadWeights", _known_weights()
     yield "LoadEncoder", [graph.value("near it")]
     yield "EncodeImages", [graph.value("like it")]
     yield "EncodeText", [graph.value("dresses")]
     yield "ComposeQuery", [graph.value("changed")]
     yield "BlendQueries", [graph.value("both")]
     yield "IndexFolder", [_grid(wardrobe[:18], 6), graph.value("index", 1)]
-    yield "OpenGallery", [_grid(wardrobe[18:36], 6)]
+    yield "OpenGallery", [_grid(wardrobe[18:30], 6)]
     yield "RetrieveGarments", [graph.value("striped")]
     yield "RerankHits", [_stack([graph.value("striped"), graph.value("again page")])]
     yield "HitsToImages", list(graph.value("pictures"))
     yield "ContactSheet", [graph.value("page")]
 
 
+def _known_weights() -> list[Panel]:
+    """The list that Download Weights offers, in words."""
+    from ...unifashion_core.weights.known import known_weights
+
+    lines = [f"{name}: {one.licence}" for name, one in known_weights().items()]
+    half = -(-len(lines) // 2)
+    return ["\n\n".join(lines[:half]), "\n\n".join(lines[half:])]
+
+
 def _caption_pictures(host: Host) -> Iterator[tuple[str, list[Panel]]]:
-    graph = _start(host, "captioned", 24)
+    graph = _start(host, "captioned", 8)
     graph.add("captioner", "LoadCaptioner", encoder="encoder")
     graph.add("one", "SampleWardrobe", what="garment", category="dress", seed=5, size=_SIZE)
     graph.add("words", "CaptionImages", captioner="captioner", images="wardrobe")
