@@ -1,17 +1,20 @@
 #!/usr/bin/env node
-// check.mjs BASE_URL OUT.json SHOTS_FOLDER WORKFLOW.json... : opens each UI-format workflow in the real
-// page at BASE_URL and runs it, first drawn on the canvas, then as Vue nodes, all in one headless
-// Chromium, and writes what it saw as JSON: of each workflow missing and red nodes, nodes that overlap,
-// widgets with an unknown choice, failed requests, page errors, the API prompt and how the run ended; of
-// the page the node names by language, the blueprints and a help page.
+// check.mjs BASE_URL OUT.json SHOTS_FOLDER FILE.json... : opens each UI-format workflow in the real page at
+// BASE_URL and runs it, first drawn on the canvas, then as Vue nodes, all in one headless Chromium, and
+// writes what it saw as JSON: of each workflow missing and red nodes, nodes that overlap, widgets with an
+// unknown choice, failed requests, page errors, the API prompt and how the run ended; of the page the names
+// of nodes by language, the blueprints that the server lists, and the help pages. A file in a folder
+// `subgraphs` is a blueprint: it is opened and not run.
 // PLAYWRIGHT names the folder that holds node_modules/playwright-core, CHROMIUM the browser.
 import fs from 'node:fs';
 import path from 'node:path';
 import { createRequire } from 'node:module';
 
-const [base, outFile, shots, ...workflows] = process.argv.slice(2);
+const [base, outFile, shots, ...files] = process.argv.slice(2);
+const blueprints = files.filter(f => path.basename(path.dirname(f)) === 'subgraphs');
+const workflows = files.filter(f => !blueprints.includes(f));
 const { chromium } = createRequire(path.join(process.env.PLAYWRIGHT, 'x.js'))('playwright-core');
-const TIMEOUT = 300000;
+const TIMEOUT = 900000; // a busy machine is slow
 const RENDERERS = { canvas: false, vue: true };
 const LANGUAGES = ['zh', 'ja', 'en'];
 
@@ -21,7 +24,7 @@ const browser = await chromium.launch({
   args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--use-gl=swiftshader',
     '--enable-unsafe-swiftshader'],
 });
-const seen = { workflows: [] };
+const seen = { workflows: [], blueprints: [] };
 try {
   const page = await openPage(browser);
   seen.start = takeNotes(page);
@@ -29,9 +32,9 @@ try {
     await page.evaluate(() => app.graph.clear());
     await set(page, 'Comfy.VueNodes.Enabled', vue);
     for (const file of workflows) seen.workflows.push(await check(page, file, renderer));
+    for (const file of blueprints) seen.blueprints.push(await open(page, file, renderer));
   }
-  seen.blueprints = await placeBlueprints(page);
-  seen.help = await openHelp(page, workflows[0]);
+  seen.help = await readHelp(page);
   seen.languages = await readNames(page, workflows[0]);
 } finally {
   fs.writeFileSync(outFile, JSON.stringify(seen, null, 1));
@@ -61,6 +64,7 @@ async function openPage(browser) {
   await page.goto(base, { waitUntil: 'domcontentloaded', timeout: TIMEOUT });
   await waitForApp(page);
   await set(page, 'Comfy.Minimap.Visible', false);
+  await set(page, 'LiteGraph.Canvas.MinFontSizeForLOD', 0); // words stay in the pictures of large graphs
   return page;
 }
 
@@ -93,29 +97,39 @@ async function load(page, file) {
 }
 
 async function check(page, file, renderer) {
+  const entry = await open(page, file, renderer);
+  const prompt = await page.evaluate(async () => (await app.graphToPrompt()).output);
+  const run = await runGraph(page);
+  await page.waitForTimeout(1500); // pictures come in
+  await shoot(page, `${entry.name}_${renderer}_run`);
+  const ran = await readNodes(page);
+  const dialogs = await page.evaluate(() => [...document.querySelectorAll('[role=alert], .p-toast-message')]
+    .map(e => e.innerText.replace(/\s+/g, ' ').slice(0, 300)).filter(Boolean));
+  const notes = takeNotes(page);
+  for (const key of Object.keys(notes)) notes[key] = [...entry[key], ...notes[key]];
+  return {
+    ...entry, ...notes, prompt, run, dialogs,
+    red: [...entry.red, ...ran.filter(n => n.red).map(n => n.name)],
+    overlapping: [...new Set([...entry.overlapping, ...overlaps(ran)])],
+  };
+}
+
+async function open(page, file, renderer) {
   const name = path.basename(file, '.json');
   await load(page, file);
   await closeDialogs(page);
   await shoot(page, `${name}_${renderer}`);
-  const opened = await readNodes(page);
-  const drawn = await page.evaluate(() => document.querySelectorAll('[data-node-id]').length);
-  const prompt = await page.evaluate(async () => (await app.graphToPrompt()).output);
-  const run = await runGraph(page);
-  await page.waitForTimeout(1500); // pictures come in
-  await shoot(page, `${name}_${renderer}_run`);
-  const ran = await readNodes(page);
-  const dialogs = await page.evaluate(() => [...document.querySelectorAll('[role=alert], .p-toast-message')]
-    .map(e => e.innerText.replace(/\s+/g, ' ').slice(0, 300)).filter(Boolean));
-  const list = (nodes, test, show = n => n.name) => nodes.filter(test).map(show);
+  const nodes = await readNodes(page);
+  const list = (test, show = n => n.name) => nodes.filter(test).map(show);
   return {
-    name, renderer, prompt, run, dialogs, ...takeNotes(page),
-    nodes: opened.length,
-    vueNodes: drawn,
-    missing: list(opened, n => n.missing),
-    red: list([...opened, ...ran], n => n.red),
-    unlinked: list(opened, n => n.unlinked.length, n => `${n.name}: ${n.unlinked}`),
-    unknown: list(opened, n => n.unknown.length, n => `${n.name}: ${n.unknown}`),
-    overlapping: [...new Set([...overlaps(opened), ...overlaps(ran)])],
+    name, renderer, ...takeNotes(page),
+    nodes: nodes.length,
+    vueNodes: await page.evaluate(() => document.querySelectorAll('[data-node-id]').length),
+    missing: list(n => n.missing),
+    red: list(n => n.red),
+    unlinked: list(n => n.unlinked.length, n => `${n.name}: ${n.unlinked}`),
+    unknown: list(n => n.unknown.length, n => `${n.name}: ${n.unknown}`),
+    overlapping: overlaps(nodes),
   };
 }
 
@@ -182,17 +196,18 @@ async function shoot(page, name) {
   await page.screenshot({ path: path.join(shots, `${name}.png`), animations: 'disabled' });
 }
 
-async function placeBlueprints(page) {
-  const known = await page.evaluate(async () => {
+async function readHelp(page) {
+  const found = await page.evaluate(async () => {
+    const status = {};
+    const ask = async path => { status[path] = (await fetch(`/extensions/ComfyUI-UniFashion/docs/${path}`)).status; };
+    for (const type of Object.keys(LiteGraph.registered_node_types).filter(t => t.startsWith('UniFashion_'))) {
+      await ask(`${type}.md`);
+      await ask(`pictures/${type}.webp`);
+    }
     const api = app.api ?? window.comfyAPI.api.api;
-    return api.getGlobalSubgraphs().then(found => Object.values(found).map(b => b.name));
+    return { status, blueprints: Object.values(await api.getGlobalSubgraphs()).map(b => b.name) };
   });
-  return { known, ...takeNotes(page) };
-}
-
-async function openHelp(page, file) {
-  await load(page, file);
-  return { ...takeNotes(page) };
+  return { ...found, ...takeNotes(page) };
 }
 
 async function readNames(page, file) {

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent
 RENDERERS = ("canvas", "vue")
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 
 pytestmark = pytest.mark.browser
 
@@ -54,17 +55,21 @@ def seen(request: Any, pack: Any, tmp_path_factory: Any) -> dict[str, Any]:
         command = ["node", str(HERE / "check.mjs"), running.url, str(out), str(shots)]
         env = {**os.environ, "PLAYWRIGHT": str(tools), "CHROMIUM": conftest.chromium() or ""}
         done = subprocess.run(
-            [*command, *map(str, WORKFLOWS)], env=env, capture_output=True, text=True, timeout=1500
+            [*command, *map(str, [*WORKFLOWS, *BLUEPRINTS])],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=3600,
         )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(out.read_text(encoding="utf-8"))
 
 
-def _entry(seen: dict[str, Any], path: Path, renderer: str) -> dict[str, Any]:
+def _entry(
+    seen: dict[str, Any], path: Path, renderer: str, kind: str = "workflows"
+) -> dict[str, Any]:
     (entry,) = (
-        entry
-        for entry in seen["workflows"]
-        if (entry["name"], entry["renderer"]) == (path.stem, renderer)
+        entry for entry in seen[kind] if (entry["name"], entry["renderer"]) == (path.stem, renderer)
     )
     return entry
 
@@ -88,6 +93,32 @@ def test_a_template_opens_and_runs_without_a_fault(seen, path, renderer):
     assert {fault: entry[fault] for fault in faults if entry[fault]} | _faults(entry) == {}
     assert entry["run"] == "execution_success"
     assert (entry["nodes"] > 0, entry["vueNodes"] > 0) == (True, renderer == "vue")
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+@pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda p: p.stem)
+def test_a_blueprint_opens_without_a_fault(seen, path, renderer):
+    entry = _entry(seen, path, renderer, "blueprints")
+    faults = ("missing", "red", "unlinked", "unknown", "overlapping")
+    assert {fault: entry[fault] for fault in faults if entry[fault]} | _faults(entry) == {}
+    assert entry["nodes"] > 1
+
+
+def test_the_page_lists_blueprints_and_finds_every_help_page(seen):
+    assert sorted(seen["help"]["blueprints"]) == [path.stem for path in BLUEPRINTS]
+    status = seen["help"]["status"]
+    assert status
+    assert {path: code for path, code in status.items() if code != 200} == {}
+    assert [text for text in seen["start"]["consoleErrors"] if "blueprint" in text.lower()] == []
+
+
+def test_the_page_shows_nodes_in_the_users_language(seen):
+    assert _faults(seen["languages"]) == {}
+    for language in ("en", "zh", "ja"):
+        path = ROOT / "locales" / language / "nodeDefs.json"
+        words = json.loads(path.read_text(encoding="utf-8"))
+        want = {name: node["display_name"] for name, node in words.items()}
+        assert seen["languages"][language] == want, language
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
