@@ -45,9 +45,10 @@ class PackRoutes:
     async def scripts(self, request: Any) -> Any:
         """Scripts that the page is to load."""
         web = self._folder("web")
-        found = sorted(web.rglob("*.js")) if web is not None else []
-        paths = [f"/extensions/{PACK_NAME}/{p.relative_to(web).as_posix()}" for p in found]
-        return self.web.json_response(paths)
+        if web is None:
+            return self.web.json_response([])
+        found = [path.relative_to(web).as_posix() for path in sorted(web.rglob("*.js"))]
+        return self.web.json_response([f"/extensions/{PACK_NAME}/{path}" for path in found])
 
     async def web_file(self, request: Any) -> Any:
         """A file of the web folder: help pages and their pictures."""
