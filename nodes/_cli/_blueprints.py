@@ -197,6 +197,29 @@ def _end(number: int, x: float, rows: int) -> Graph:
     return {"id": number, "bounding": [x, 0, _END_WIDTH, 40 + rows * _END_ROW]}
 
 
+def _outside(blueprint: Blueprint, key: str, inputs: list[Graph], outputs: list[Graph]) -> Graph:
+    """The node that stands for the whole."""
+    outside = [
+        {"name": s["name"], "type": s["type"], "link": None}
+        | ({"widget": {"name": s["name"]}} if s.get("widget") else {})
+        for s in inputs
+    ]
+    return {
+        "id": 1,
+        "type": key,
+        "title": blueprint.name,
+        "pos": [0, 0],
+        "size": [320, 60 + 28 * max(len(inputs), len(outputs))],
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        "inputs": outside,
+        "outputs": [{"name": s["name"], "type": s["type"], "links": []} for s in outputs],
+        "properties": {},
+        "widgets_values": [],
+    }
+
+
 def _whole(blueprint: Blueprint, inner: Graph, inputs: list[Graph], outputs: list[Graph]) -> Graph:
     key = str(uuid.uuid5(_SOCKETS, blueprint.name))
     right = max(node["pos"][0] + node["size"][0] for node in inner["nodes"])
@@ -225,25 +248,7 @@ def _whole(blueprint: Blueprint, inner: Graph, inputs: list[Graph], outputs: lis
         "links": inner["links"],
         "extra": {},
     }
-    outside = [
-        {"name": s["name"], "type": s["type"], "link": None}
-        | ({"widget": {"name": s["name"]}} if s.get("widget") else {})
-        for s in inputs
-    ]
-    node = {
-        "id": 1,
-        "type": key,
-        "title": blueprint.name,
-        "pos": [0, 0],
-        "size": [320, 60 + 28 * max(len(inputs), len(outputs))],
-        "flags": {},
-        "order": 0,
-        "mode": 0,
-        "inputs": outside,
-        "outputs": [{"name": s["name"], "type": s["type"], "links": []} for s in outputs],
-        "properties": {},
-        "widgets_values": [],
-    }
+    node = _outside(blueprint, key, inputs, outputs)
     return {
         "revision": 0,
         "last_node_id": 1,
