@@ -94,7 +94,8 @@ class PlanVariations(io.ComfyNode):
                     "lists",
                     default="",
                     multiline=True,
-                    tooltip="Lists for the prompts, one a line, such as: colours: red, navy, olive",
+                    tooltip="Lists for the prompts, one a line, such as: colours: red, navy, "
+                    "olive.",
                 ),
                 io.Combo.Input(
                     "seeds",

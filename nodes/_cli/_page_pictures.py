@@ -29,7 +29,14 @@ def write_pictures(host: Host, folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    for maker in (_search_pictures, _caption_pictures, _curate_pictures, _prepare_pictures):
+    makers = (
+        _search_pictures,
+        _caption_pictures,
+        _curate_pictures,
+        _prepare_pictures,
+        _plan_pictures,
+    )
+    for maker in makers:
         for name, panels in maker(host):
             written.append(folder / f"UniFashion_{name}.webp")
             _strip(panels).save(written[-1], quality=_QUALITY, method=6)
@@ -44,7 +51,7 @@ class _Graph:
         self._nodes: dict[str, Any] = {}
         self._result: Any = None
 
-    def add(self, name: str, kind: str, **inputs: Any) -> None:
+    def add(self, name: str, kind: str, /, **inputs: Any) -> None:
         from .workflows import completed
 
         linked = {
@@ -227,6 +234,21 @@ def _prepare_pictures(host: Host) -> Iterator[tuple[str, list[Panel]]]:
     yield "SketchGarment", [cut, graph.value("lines 0"), graph.value("lines 1")]
     yield "FitToModel", [overlay, graph.value("fit"), graph.value("fit", 1)]
     yield "PasteBack", [graph.value("fit"), graph.value("back")]
+
+
+def _plan_pictures(host: Host) -> Iterator[tuple[str, list[Panel]]]:
+    graph = _Graph(host)
+    graph.add("person", "SampleWardrobe", what="person", category="shirt", seed=4, size=512)
+    graph.add("garment", "SampleWardrobe", what="garment", category="shirt", seed=9, size=512)
+    made = {"persons": "person", "garments": "garment", "repeats": 2}
+    graph.add("plan", "PlanVariations", prompts="{red|navy} shirt", **made)
+    graph.add("saved", "SavePictures", images="person", name="{date}/{seed}", seed=4)
+    graph.run()
+    shown = [graph.value("person"), graph.value("garment")]
+    yield "PlanVariations", [*shown, graph.value("plan", 1)]
+    folder = Path(graph.value("saved"))
+    (file,) = (path for path in folder.rglob("*") if path.is_file())
+    yield "SavePictures", [shown[0], file.relative_to(folder.parent).as_posix()]
 
 
 def _picture(value: Any) -> Image.Image:
