@@ -62,6 +62,17 @@ def test_pages_name_every_input_and_say_what_to_do(nodes, pages):
         assert re.search(r"(In|Fits) the templates? \[", prose), f"{name}: name a template"
 
 
+def test_pictures_of_pages_are_there_and_small(nodes):
+    shown = {name: re.findall(r"\]\(([^)]+)\)", read(name)) for name in nodes}
+    lost = [p for paths in shown.values() for p in paths if not (DOCS / p).is_file()]
+    assert lost == [], HOW
+    assert [name for name, paths in shown.items() if f"pictures/{name}.webp" not in paths] == []
+    files = list((DOCS / "pictures").iterdir())
+    assert {f"pictures/{path.name}" for path in files} == {p for ps in shown.values() for p in ps}
+    assert sum(path.stat().st_size for path in files) < 2_500_000
+    assert max(path.stat().st_size for path in files) < 150_000
+
+
 def test_a_page_names_the_templates_that_use_its_node(nodes):
     twins = sorted((ROOT / "workflows" / "api").glob("*.json"))
     graphs = {path.stem: json.loads(path.read_text("utf-8")) for path in twins}
