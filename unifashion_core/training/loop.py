@@ -86,7 +86,7 @@ def run_loop(
     accelerate: Any = require("accelerate")
     accelerator: Any = accelerate.Accelerator(mixed_precision=config.precision)
     names = [n for n, p in objective.named_parameters() if p.requires_grad]
-    optimizer: Any = make_optimizer(objective, config.optim)
+    optimizer: Any = make_optimizer(objective, config.optim, fused=True)
     prepared, optimizer = accelerator.prepare(objective, optimizer)
     average = Average(objective, names, config.optim.ema)
     store = CheckpointStore(out, config, objective, optimizer, average)

@@ -127,7 +127,9 @@ def train(
     return True
 
 
-def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+def make_optimizer(
+    model: nn.Module, config: OptimConfig, *, fused: bool = False
+) -> torch.optim.AdamW:
     """AdamW over what is trained, weight decay on matrices alone."""
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     matrices = [p for n, p in trained if p.ndim >= 2 and not n.endswith("_tokens")]
@@ -136,7 +138,9 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": rest, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps)
+    return torch.optim.AdamW(
+        groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=fused
+    )
 
 
 def rate_at(step: int, steps: int, config: OptimConfig) -> float:
