@@ -22,7 +22,7 @@ from .loop import run_loop
 from .trainer import OnProgress
 from .tryon_config import TryOnTrainConfig
 from .tryon_latents import TryOnLatents, encode_records
-from .tryon_objective import TryOnObjective, prepare_fresh
+from .tryon_objective import TryOnObjective, channel_weights, prepare_fresh
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,11 @@ def train_tryon(
         )
     settings = model.context.config
     ids = [tokenizer.tokenize(texts, settings).ids for texts in data.texts]
-    objective = TryOnObjective(model, config)
+    weights = None
+    if config.channel_weights:
+        some = data.latents["target"][:8].float() / reader.config.scale_factor
+        weights = channel_weights(reader, some, config.seed)
+    objective = TryOnObjective(model, config, weights)
     run_loop(
         objective,
         config,

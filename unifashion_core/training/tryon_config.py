@@ -48,6 +48,8 @@ class TryOnTrainConfig:
         drop_garment: How often a sample sees no garment (hint strength 0).
         sketch_share: How often the hint is the garment's sketch, where there is one.
         outside: Weight of the error outside the mask; inside it is 1.
+        channel_weights: Weigh each latent channel's error by how much the channel changes the
+            decoded picture: a small model then learns colours and shapes before the finest grain.
         places: Weight of the warp attention's cross-entropy to the known places, where the data
             has them; it falls to a fifth over the run.
         places_blocks: Numbers of the warp blocks that learn from it, counted from the end: -1 is
@@ -77,6 +79,7 @@ class TryOnTrainConfig:
     drop_garment: float = 0.0
     sketch_share: float = 0.0
     outside: float = 1.0
+    channel_weights: bool = False
     places: float = 0.0
     places_blocks: tuple[int, ...] = (-1, -2, -3, -4)
     atv: bool = False

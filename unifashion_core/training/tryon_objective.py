@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..tryon.autoencoder import Autoencoder
 from ..tryon.blocks import ResBlock, SpatialTransformer
 from ..tryon.checkpoint import TryOnModel
 from ..tryon.condition_encoders import ClipText
@@ -33,8 +34,13 @@ class TryOnObjective(nn.Module):
     Source: Kim et al. 2024 (StableVITON), section 3; v-prediction: Salimans and Ho 2022, section 4.
     """
 
-    def __init__(self, model: TryOnModel, config: TryOnTrainConfig) -> None:
+    def __init__(
+        self, model: TryOnModel, config: TryOnTrainConfig, channel_weights: Tensor | None = None
+    ) -> None:
         super().__init__()
+        count = config.unet.latent_channels
+        weights = torch.ones(count) if channel_weights is None else channel_weights
+        self.register_buffer("_channels", weights, persistent=False)
         assert isinstance(model.context, ClipText)
         self.unet, self.garment, self.text = model.unet, model.garment, model.context
         dim = config.unet.context_dim
@@ -67,7 +73,8 @@ class TryOnObjective(nn.Module):
         else:
             wanted = noise
         weight = 1.0 - (1.0 - self._config.outside) * batch["keep"]
-        mse = ((made - wanted).square() * weight).mean() / weight.mean()
+        error = (made - wanted).square() * cast("Tensor", self._channels)[:, None, None]
+        mse = (error * weight).mean() / weight.mean()
         losses = {"total": mse, "mse": mse}
         if self._config.places:
             fade = 1.0 - (1.0 - _LAST_SHARE) * float(batch["progress"])
@@ -149,6 +156,30 @@ def places_loss(
             near = attention.gather(2, index)[..., 0]
             hit = hit + weight * torch.log(near + 1e-6)
     return -(hit * sure).sum() / sure.sum().clamp(min=1)
+
+
+@torch.inference_mode()
+def channel_weights(autoencoder: Autoencoder, latents: Tensor, seed: int) -> Tensor:
+    """How much each channel of a latent changes the decoded picture, with a mean of 1.
+
+    Args:
+        autoencoder: Its decoder is asked.
+        latents: Some of the training's, unscaled, (N, z, h, w).
+        seed: Of the change: a normal number a place.
+
+    Returns:
+        Root mean square changes of the pixels, relative to their mean over the channels, (z,).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    whole = autoencoder.decode(latents)
+    found: list[Tensor] = []
+    for channel in range(latents.shape[1]):
+        moved = latents.clone()
+        drawn = torch.randn(moved[:, channel].shape, generator=generator)
+        moved[:, channel] += drawn * moved[:, channel].std()
+        found.append((autoencoder.decode(moved) - whole).square().mean().sqrt())
+    weights = torch.stack(found)
+    return (weights / weights.mean()).clone()
 
 
 def prepare_fresh(model: TryOnModel, warp_start: float) -> None:
