@@ -158,7 +158,7 @@ def places_loss(
     return -(hit * sure).sum() / sure.sum().clamp(min=1)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def channel_weights(autoencoder: Autoencoder, latents: Tensor, seed: int) -> Tensor:
     """How much each channel of a latent changes the decoded picture, with a mean of 1.
 
@@ -179,7 +179,7 @@ def channel_weights(autoencoder: Autoencoder, latents: Tensor, seed: int) -> Ten
         moved[:, channel] += drawn * moved[:, channel].std()
         found.append((autoencoder.decode(moved) - whole).square().mean().sqrt())
     weights = torch.stack(found)
-    return (weights / weights.mean()).clone()
+    return weights / weights.mean()
 
 
 def prepare_fresh(model: TryOnModel, warp_start: float) -> None:
