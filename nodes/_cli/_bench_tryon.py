@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import _bench_tryon_quality
 from ._progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -35,6 +36,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=int, default=4, metavar="N", help="tryon: seeds an item (default: 4)"
     )
+    parser.add_argument(
+        "--records",
+        type=int,
+        default=64,
+        metavar="N",
+        help="tryon --data: held-out garments to paint (default: 64)",
+    )
+    parser.add_argument(
+        "--judge-records",
+        type=int,
+        default=1500,
+        metavar="N",
+        help="tryon --data: true renders that the judges learn from (default: 1500)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
     settings = SamplerSettings(**{k: v for k, v in given.items() if v is not None})
     path = TRYON if args.model == "pocket" else Path(args.model)
     model = load_tryon(path, attention=choose_attention(args.attention))
+    if args.data is not None:
+        return _bench_tryon_quality.run(args, model, settings)
     tools = _tools(model)
     figures = measure_tryon(
         model,

@@ -6,6 +6,8 @@
                                  a sheet of every mask, pose map, cut-out and sketch to look at
   bench retrieval                an exact search of 50,000 images beside other ways to do it
   bench tryon                    16 try-ons in a batch beside one by one, and few steps beside 50
+  bench tryon --data FOLDER      how well garments arrive on mannequins that it never saw; FOLDER is
+                                 made by `train pairs` (train and test); with --out DIR a sheet
 
 FOLDER is the unpacked clothing-dataset-small (CC0); the held-out photos, their labels and the
 prompts are the committed ones. For masks it holds bundles (person.jpg, parse.png and keypoints);
@@ -49,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="attention that the network computes with (default: auto)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="of masks: write DIR/report.html to look at"
+        "--out", type=Path, metavar="DIR", help="of masks and of tryon --data: a sheet to look at"
     )
     _bench_retrieval.add_arguments(parser)
     _bench_tryon.add_arguments(parser)
