@@ -40,3 +40,25 @@ def test_figures_are_those_of_sixteen_items(pack, model_folder, monkeypatch, cap
     assert found["solver"] == "ddim, 4 steps, linspace"
     named = {"x_equal_steps", "x_default", "x_cfg_off", "ssim"}
     assert all(isinstance(found[name], float) for name in named)
+
+
+@pytest.mark.slow
+def test_quality_is_measured_on_held_out_mannequins_with_a_sheet(
+    pack, model_folder, monkeypatch, capsys, tmp_path
+):
+    cli = pack.module("nodes._cli")
+    pairs = pack.module("unifashion_core.training.wardrobe_pairs")
+    folder = pack.module("nodes._cli.workflows").__file__.rsplit("/", 3)[0]
+    monkeypatch.setenv(cli.INSIDE, folder)
+    sizes = pairs.PairsConfig(size=64, height=128)
+    for split, count in (("train", 6), ("test", 3)):
+        pairs.build_pairs(tmp_path / "data", count, sizes, split=split)
+    words = ["bench", "tryon", "--model", str(model_folder), "--data", str(tmp_path / "data")]
+    words += ["--out", str(tmp_path / "sheet"), "--steps", "2", "--seeds", "2"]
+    words += ["--records", "2", "--judge-records", "5", "--judge-steps", "2", "--json"]
+    assert cli.main(words, folder) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() == {"model", "ceiling", "floor", "sketch", "judges"}
+    assert found["judges"]["records"] == 2
+    assert (tmp_path / "sheet" / "sheet.html").is_file()
+    assert len(list((tmp_path / "sheet" / "pictures").iterdir())) == 2

@@ -50,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="tryon --data: true renders that the judges learn from (default: 1500)",
     )
+    parser.add_argument(
+        "--judge-steps",
+        type=int,
+        default=700,
+        metavar="N",
+        help="tryon --data: training steps of each judge (default: 700)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

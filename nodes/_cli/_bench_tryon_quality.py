@@ -35,8 +35,10 @@ def run(args: argparse.Namespace, model: TryOnModel, settings: SamplerSettings) 
 
     size = model.config.size
     shown = read_targets(args.data, "train", size, args.judge_records)
-    patterns = train_pattern_judge(shown, on_step=ProgressLine("pattern judge"))
-    outlines = train_outline_judge([j.record for j in shown], on_step=ProgressLine("outline judge"))
+    steps = args.judge_steps
+    line = ProgressLine("judges")
+    patterns = train_pattern_judge(shown, steps=steps, on_step=line)
+    outlines = train_outline_judge([j.record for j in shown], steps=steps, on_step=line)
     records = read_targets(args.data, "test", size, args.records)
     painter = RecordPainter(model, ClipTokenizer(CLIP_MERGES), settings, ProgressLine("painting"))
     painted = paint_all(records, painter, painter.ceiling(records), _SEEDS[: args.seeds])
