@@ -147,9 +147,11 @@ class CheckpointStore:
         for full, value in tensors.items():
             name, key = full.split("|")
             parameter = parameters[name]
-            # AdamW keeps its step count on the CPU.
-            device = "cpu" if key == "step" else parameter.device
-            states[parameter][key] = value.to(device)
+            if key == "step":  # AdamW keeps its step count on the CPU
+                states[parameter][key] = value.to("cpu")
+            else:  # in the parameter's memory order, which a fused AdamW takes for granted
+                held = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
+                states[parameter][key] = held.copy_(value)
 
 
 def _stored(value: Tensor) -> Tensor:
