@@ -35,6 +35,7 @@ def write_pictures(host: Host, folder: Path) -> list[Path]:
         _curate_pictures,
         _prepare_pictures,
         _plan_pictures,
+        _try_on_pictures,
     )
     for maker in makers:
         for name, panels in maker(host):
@@ -249,6 +250,27 @@ def _plan_pictures(host: Host) -> Iterator[tuple[str, list[Panel]]]:
     folder = Path(graph.value("saved"))
     (file,) = (path for path in folder.rglob("*") if path.is_file())
     yield "SavePictures", [shown[0], file.relative_to(folder.parent).as_posix()]
+
+
+def _try_on_pictures(host: Host) -> Iterator[tuple[str, list[Panel]]]:
+    graph = _Graph(host)
+    graph.add("person", "SampleWardrobe", what="person", category="shirt", seed=4, size=512)
+    graph.add("garment", "SampleWardrobe", what="garment", category="shirt", seed=9, size=512)
+    graph.add("encoder", "LoadEncoder")
+    graph.add("model", "LoadTryOn")
+    given = {"person": "person", "garment": "garment"}
+    graph.add("condition", "TryOnCondition", model="model", **given)
+    graph.add("worn", "SampleTryOn", model="model", condition="condition")
+    graph.add("design", "DesignGarment", model="model", text="a red t-shirt")
+    judged = {"results": "worn", "garment": "garment", "person": "person"}
+    graph.add("score", "ScoreTryOn", encoder="encoder", **judged)
+    graph.run()
+    person, garment, worn = graph.value("person"), graph.value("garment"), graph.value("worn")
+    yield "LoadTryOn", [worn, graph.value("model", 1)]
+    yield "TryOnCondition", [person, garment, graph.value("condition", 1)]
+    yield "SampleTryOn", [person, garment, worn]
+    yield "DesignGarment", ["a red t-shirt", graph.value("design")]
+    yield "ScoreTryOn", [worn, garment, graph.value("score", 2)]
 
 
 def _picture(value: Any) -> Image.Image:
