@@ -151,7 +151,7 @@ def _node(
     return {
         "id": int(node_id),
         "type": node["class_type"],
-        "title": node["_meta"]["title"],
+        **_title(node["_meta"]["title"], about),
         "pos": [x, y],
         "size": [width, height],
         "flags": {},
@@ -163,6 +163,11 @@ def _node(
         "widgets_values": widget_values(node["inputs"], about),
         **colours(node["class_type"]),
     }
+
+
+def _title(title: str, about: Graph) -> Graph:
+    """A node's own title; the page says a plain display name in the user's language."""
+    return {} if title == about["display_name"] else {"title": title}
 
 
 def widget_values(inputs: Graph, about: Graph) -> list[Any]:
