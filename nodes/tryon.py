@@ -9,7 +9,7 @@ import torch
 
 from ..unifashion_core.attention import ATTENTION_NAMES, choose_attention
 from ..unifashion_core.errors import InputError
-from ..unifashion_core.pocket import TRYON
+from ..unifashion_core.pocket import pocket_tryon
 from ..unifashion_core.rendering.item import PreparedPerson, Rendered, TryOnItem
 from ..unifashion_core.tryon.adapter import query_outputs
 from ..unifashion_core.tryon.checkpoint import TryOnModel, load_tryon
@@ -53,7 +53,7 @@ from ._tryon import (
 from ._types import Condition, Embedding, ManagedPreparer, ManagedTryOn, Preparer, TryOn
 
 KIND = "unifashion_tryon"
-POCKET = "pocket (ships with the pack)"
+POCKET = "pocket"
 _AUTO = "auto"
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _PARAMETERS = 1_700_000_000  # of the paper's model: what the host decides the dtype for
@@ -69,9 +69,9 @@ class LoadTryOn(io.ComfyNode):
             node_id="UniFashion_LoadTryOn",
             display_name="Load Try-On Model",
             category="UniFashion/try-on",
-            description="Loads what puts a garment on a person. The pocket model ships with the "
-            "pack: it is small, makes 128x128 pixels and knows drawn mannequins best. UniFashion "
-            "and StableVITON checkpoints are read from models/unifashion_tryon.",
+            description="Loads what puts a garment on a person: UniFashion and StableVITON "
+            "checkpoints from models/unifashion_tryon. pocket is a small model of the pack's own, "
+            "in copies of the pack that hold it.",
             search_aliases=["stableviton", "virtual try-on", "vton", "model loader"],
             inputs=[
                 io.Combo.Input(
@@ -115,7 +115,7 @@ class LoadTryOn(io.ComfyNode):
 
     @classmethod
     def execute(cls, *, model: str, dtype: str, attention: str, heads: int = 0) -> io.NodeOutput:
-        path = TRYON if model == POCKET else find_model(KIND, model)
+        path = pocket_tryon() if model == POCKET else find_model(KIND, model)
         kind = model_dtype(_PARAMETERS) if dtype == _AUTO else _DTYPES[dtype]
         backend = choose_attention(attention, device(), kind, attention_function())
         found = load_tryon(

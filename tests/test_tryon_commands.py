@@ -116,3 +116,13 @@ def test_convert_of_an_encoder_keeps_its_fingerprint(command, folder, pack, caps
 def test_convert_does_not_overwrite_its_source(pack, command):
     with pytest.raises(pack.module("unifashion_core.errors").InputError, match="overwrite its own"):
         command("convert", "model", "--out", "model")
+
+
+def test_without_pocket_weights_a_model_is_asked_for(pack, monkeypatch, tmp_path):
+    pocket = pack.module("unifashion_core.pocket")
+    errors = pack.module("unifashion_core.errors")
+    monkeypatch.setattr(pocket, "TRYON", tmp_path / "tryon")
+    with pytest.raises(errors.FolderError, match="holds no pocket try-on model. Choose a model"):
+        pocket.pocket_tryon()
+    (tmp_path / "tryon").mkdir()
+    assert pocket.pocket_tryon() == tmp_path / "tryon"

@@ -63,14 +63,14 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print; 0 when the measuring ended."""
     from ...unifashion_core.attention import choose_attention
     from ...unifashion_core.evaluation.tryon_bench import measure_tryon
-    from ...unifashion_core.pocket import CLIP_MERGES, TRYON
+    from ...unifashion_core.pocket import CLIP_MERGES, pocket_tryon
     from ...unifashion_core.tryon.checkpoint import load_tryon
     from ...unifashion_core.tryon.sampling import SamplerSettings
     from ...unifashion_core.tryon.tokens import ClipTokenizer
 
     given = {name: getattr(args, name) for name in ("solver", "steps", "spacing")}
     settings = SamplerSettings(**{k: v for k, v in given.items() if v is not None})
-    path = TRYON if args.model == "pocket" else Path(args.model)
+    path = pocket_tryon() if args.model == "pocket" else Path(args.model)
     model = load_tryon(path, attention=choose_attention(args.attention))
     if args.data is not None:
         return _bench_tryon_quality.run(args, model, settings)

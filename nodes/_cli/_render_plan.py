@@ -158,14 +158,6 @@ def load_tools(args: argparse.Namespace) -> TryOnTools:
 
 
 def _model_path(text: str) -> Path:
-    from ...unifashion_core.errors import FolderError
-    from ...unifashion_core.pocket import TRYON
+    from ...unifashion_core.pocket import pocket_tryon
 
-    if text != POCKET:
-        return Path(text).expanduser().absolute()
-    if not TRYON.is_dir():
-        raise FolderError(
-            f"{TRYON}: this copy of the pack holds no pocket try-on model. Give a model of yours "
-            "with --model."
-        )
-    return TRYON
+    return pocket_tryon() if text == POCKET else Path(text).expanduser().absolute()

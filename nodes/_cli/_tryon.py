@@ -31,7 +31,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=POCKET,
         metavar="pocket|PATH",
-        help="the try-on model that ships, or a checkpoint file or folder (default: pocket)",
+        help="a checkpoint file or folder, or the pack's own in copies that hold it (the default)",
     )
     parser.add_argument(
         "--attention",
@@ -90,7 +90,7 @@ def load_tools(args: argparse.Namespace) -> TryOnTools:
 
     from ...unifashion_core.attention import choose_attention
     from ...unifashion_core.cutout import garment_mask
-    from ...unifashion_core.pocket import CLIP_MERGES, MEDIAPIPE, TRYON
+    from ...unifashion_core.pocket import CLIP_MERGES, MEDIAPIPE, pocket_tryon
     from ...unifashion_core.prepare.cache import PreparationCache
     from ...unifashion_core.prepare.person import load_networks
     from ...unifashion_core.prepare.preparer import Preparer
@@ -101,7 +101,7 @@ def load_tools(args: argparse.Namespace) -> TryOnTools:
 
     device = best_device()
     model = load_tryon(
-        TRYON if args.model == POCKET else Path(args.model).absolute(),
+        pocket_tryon() if args.model == POCKET else Path(args.model).absolute(),
         attention=choose_attention(args.attention, device),
         device=device,
     )

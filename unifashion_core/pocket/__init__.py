@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import FolderError
+
 _HERE = Path(__file__).parent
 
 ENCODER = _HERE / "encoder"
@@ -24,3 +26,17 @@ MEDIAPIPE = _HERE / "mediapipe"
 
 TRYON = _HERE / "tryon"
 """Folder of the pocket try-on model: config.json, model.safetensors, CARD.md."""
+
+
+def pocket_tryon() -> Path:
+    """`TRYON`, if this copy of the pack holds it.
+
+    Raises:
+        FolderError: If it does not.
+    """
+    if not TRYON.is_dir():
+        raise FolderError(
+            f"{TRYON}: this copy of the pack holds no pocket try-on model. Choose a model of "
+            "yours (in models/unifashion_tryon, or with --model)."
+        )
+    return TRYON
