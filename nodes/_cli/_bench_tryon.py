@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _bench_tryon_quality
 from ._progress import ProgressLine
+from ._tryon import load_tools
 
 if TYPE_CHECKING:
     from ...unifashion_core.evaluation.tryon_bench import BenchGarment, BenchPerson
     from ...unifashion_core.rendering.tools import TryOnTools
-    from ...unifashion_core.tryon.checkpoint import TryOnModel
 
 _PERSONS, _GARMENTS = 4, 4
 _REGION, _HEIGHT = "upper", 320
@@ -61,20 +60,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print; 0 when the measuring ended."""
-    from ...unifashion_core.attention import choose_attention
     from ...unifashion_core.evaluation.tryon_bench import measure_tryon
-    from ...unifashion_core.pocket import CLIP_MERGES, pocket_tryon
-    from ...unifashion_core.tryon.checkpoint import load_tryon
+    from ...unifashion_core.pocket import CLIP_MERGES
     from ...unifashion_core.tryon.sampling import SamplerSettings
     from ...unifashion_core.tryon.tokens import ClipTokenizer
 
     given = {name: getattr(args, name) for name in ("solver", "steps", "spacing")}
     settings = SamplerSettings(**{k: v for k, v in given.items() if v is not None})
-    path = pocket_tryon() if args.model == "pocket" else Path(args.model)
-    model = load_tryon(path, attention=choose_attention(args.attention))
+    tools = load_tools(args.model, args.attention)
+    model = tools.model
     if args.data is not None:
         return _bench_tryon_quality.run(args, model, settings)
-    tools = _tools(model)
     figures = measure_tryon(
         model,
         ClipTokenizer(CLIP_MERGES),
@@ -86,21 +82,6 @@ def run(args: argparse.Namespace) -> int:
     )
     print(json.dumps(figures) if args.json else "\n".join(_lines(figures)))
     return 0
-
-
-def _tools(model: TryOnModel) -> TryOnTools:
-    import torch
-
-    from ...unifashion_core.pocket import CLIP_MERGES, MEDIAPIPE
-    from ...unifashion_core.prepare.cache import PreparationCache
-    from ...unifashion_core.prepare.person import load_networks
-    from ...unifashion_core.prepare.preparer import Preparer
-    from ...unifashion_core.rendering.tools import TryOnTools
-
-    networks = load_networks(MEDIAPIPE, torch.device("cpu"), torch.float32)
-    cache = PreparationCache()
-    preparer = Preparer(lambda: networks, cache)
-    return TryOnTools(model, "bench", preparer, cache, CLIP_MERGES, lambda names, room: None)
 
 
 def _persons(tools: TryOnTools) -> list[BenchPerson]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...unifashion_core.errors import InputError
 from ._render_add import add_to_gallery
 from ._render_report import Report, estimate, parse_only, show_plan, warn
+from ._tryon import load_tools
 
 if TYPE_CHECKING:
     from ...unifashion_core.rendering.item import TryOnTools
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from ...unifashion_core.rendering.page import PageItem
     from ...unifashion_core.rendering.plan import Plan
     from ...unifashion_core.rendering.run import RunReport
-
-
-POCKET = "pocket"
 
 
 def run_plan(args: argparse.Namespace) -> int:
@@ -36,7 +34,7 @@ def run_plan(args: argparse.Namespace) -> int:
         raise InputError(f"{args.what}: no item passes --where '{args.where}'. Loosen it.")
     check_template(args.name)
     places = parse_only(args.only, len(plan))
-    tools = load_tools(args)
+    tools = load_tools(args.model)
     job, out = plan_job(plan, tools), args.out.absolute()
     if args.dry_run:
         return _dry_run(args, plan, job, Manifest.look(out, job), places)
@@ -125,39 +123,3 @@ def _flat(values: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
         elif value not in (None, "", []):
             lines.append((before + name, value))
     return lines
-
-
-def load_tools(args: argparse.Namespace) -> TryOnTools:
-    """The try-on model that was asked for, with the person networks that ship."""
-    import torch
-
-    from ...unifashion_core.attention import choose_attention
-    from ...unifashion_core.cutout import garment_mask
-    from ...unifashion_core.pocket import CLIP_MERGES, MEDIAPIPE
-    from ...unifashion_core.prepare.cache import PreparationCache
-    from ...unifashion_core.prepare.person import load_networks
-    from ...unifashion_core.prepare.preparer import Preparer
-    from ...unifashion_core.rendering.item import TryOnTools
-    from ...unifashion_core.tryon.checkpoint import load_tryon
-    from ...unifashion_core.tryon.fingerprint import tryon_fingerprint
-    from .._host.models import best_device
-
-    path, device = _model_path(args.model), best_device()
-    model = load_tryon(path, attention=choose_attention("auto", device), device=device)
-    networks = load_networks(MEDIAPIPE, torch.device("cpu"), torch.float32)
-    cache = PreparationCache()
-    return TryOnTools(
-        model,
-        tryon_fingerprint(model),
-        Preparer(lambda: networks, cache),
-        cache,
-        CLIP_MERGES,
-        lambda names, room: None,  # everything is on the device already
-        garment_mask,
-    )
-
-
-def _model_path(text: str) -> Path:
-    from ...unifashion_core.pocket import pocket_tryon
-
-    return pocket_tryon() if text == POCKET else Path(text).expanduser().absolute()

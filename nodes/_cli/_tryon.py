@@ -84,8 +84,13 @@ def add_person_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_tools(args: argparse.Namespace) -> TryOnTools:
-    """Load the model onto the best device, and what prepares for it."""
+def load_tools(model: str, attention: str = "auto") -> TryOnTools:
+    """Load a model onto the best device, and what prepares for it.
+
+    Args:
+        model: "pocket", or a checkpoint file or folder.
+        attention: As `choose_attention` names it.
+    """
     import torch
 
     from ...unifashion_core.attention import choose_attention
@@ -100,9 +105,9 @@ def load_tools(args: argparse.Namespace) -> TryOnTools:
     from .._host.models import best_device
 
     device = best_device()
-    model = load_tryon(
-        pocket_tryon() if args.model == POCKET else Path(args.model).absolute(),
-        attention=choose_attention(args.attention, device),
+    loaded = load_tryon(
+        pocket_tryon() if model == POCKET else Path(model).expanduser().absolute(),
+        attention=choose_attention(attention, device),
         device=device,
     )
     cache = PreparationCache()
@@ -114,8 +119,8 @@ def load_tools(args: argparse.Namespace) -> TryOnTools:
         return networks[0]
 
     return TryOnTools(
-        model,
-        tryon_fingerprint(model),
+        loaded,
+        tryon_fingerprint(loaded),
         Preparer(person_networks, cache),
         cache,
         CLIP_MERGES,

@@ -68,7 +68,11 @@ def run(args: argparse.Namespace) -> int:
 
     started = time.monotonic()
     photo, pictures = open_picture(args.person), [open_picture(g) for g in args.garment]
-    tools, settings, step = load_tools(args), settings_of(args), ProgressLine("painting")
+    tools, settings, step = (
+        load_tools(args.model, args.attention),
+        settings_of(args),
+        ProgressLine("painting"),
+    )
     hints = [prepare_garment(tools, picture) for picture in pictures]
     if len(hints) == 1:
         person = prepared(tools, args, args.region[0], photo)

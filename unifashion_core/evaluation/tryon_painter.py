@@ -11,7 +11,7 @@ from torch import Tensor
 from ..tryon.checkpoint import TryOnModel
 from ..tryon.condition import encode_person, encode_picture, make_condition
 from ..tryon.context import encode_texts, free_context
-from ..tryon.decoding import decode
+from ..tryon.decoding import decode, repaint
 from ..tryon.sampling import SamplerSettings, sample
 from ..tryon.tokens import ClipTokenizer
 from ..types import OnStep
@@ -72,11 +72,10 @@ class RecordPainter:
         context = encode_texts(model, self.tokenizer, texts).tokens
         condition = make_condition(persons, hints, context, free_context(model, self.tokenizer))
         latents = sample(model, condition, self.settings, [seed] * len(records))
-        made = decode(model, latents).permute(0, 3, 1, 2)
         # What was not to be painted is the photo, as a paste-back leaves it.
-        masks = torch.stack([j.record.mask for j in records])[:, None]
-        photos = torch.stack([j.record.image for j in records]).permute(0, 3, 1, 2)
-        return made * masks + photos * (1 - masks)
+        photos = torch.stack([j.record.image for j in records])
+        masks = torch.stack([j.record.mask for j in records])
+        return repaint(decode(model, latents), photos, masks).permute(0, 3, 1, 2)
 
 
 def _hint(record: JudgedRecord, hint: Hint) -> Tensor | None:

@@ -18,6 +18,7 @@ from ..errors import InputError, ShapeError
 from ..imaging import to_pil
 from .colour_step_geometry import complete
 from .densepose import PARULA, read_densepose
+from .fit import Fit
 from .keypoints import Point, Skeleton
 
 Plane = NDArray[np.floating[Any]]
@@ -98,6 +99,16 @@ def draw_pose_map(skeleton: Skeleton, height: int, width: int) -> Tensor:
     for limb in _OVER:
         _draw_limb(canvas, limb, ends, unit)
     return torch.from_numpy(canvas)  # pyright: ignore[reportUnknownMemberType] - untyped in torch
+
+
+def fit_skeleton(skeleton: Skeleton, fitted: Fit) -> Skeleton:
+    """A photo's skeleton in the frame that a crop of the photo was laid into."""
+    left, top = fitted.box[:2]
+    rows, columns = fitted.box_size
+    scaled = skeleton.moved(-left, -top).scaled(
+        fitted.content[1] / columns, fitted.content[0] / rows
+    )
+    return scaled.moved(fitted.offset[1], fitted.offset[0])
 
 
 def densepose_map(image: Tensor, height: int, width: int, where: str = "densepose") -> Tensor:

@@ -17,8 +17,8 @@ from ..prepare.batch import as_masks
 from ..prepare.cache import content_key
 from ..prepare.fit import Fit, check_mask, check_size, fit, mask_box
 from ..prepare.garment import cut_out, frame_garment
-from ..prepare.keypoints import Skeleton, from_landmarks, read_keypoints
-from ..prepare.posemap import draw_pose_map, require_pose_map
+from ..prepare.keypoints import from_landmarks, read_keypoints
+from ..prepare.posemap import draw_pose_map, fit_skeleton, require_pose_map
 from ..prepare.preparer import Known, MaskRequest
 from ..prepare.regions import DEFAULT_DILATION, DEFAULT_PROTECTED
 from ..prepare.resample import resize
@@ -315,16 +315,6 @@ def _pose(
             )
         skeleton = from_landmarks(person.landmarks)
     return draw_pose_map(fit_skeleton(skeleton, fitted), *fitted.size)
-
-
-def fit_skeleton(skeleton: Skeleton, fitted: Fit) -> Skeleton:
-    """A photo's skeleton in the crop's frame."""
-    left, top = fitted.box[:2]
-    rows, columns = fitted.box_size
-    scaled = skeleton.moved(-left, -top).scaled(
-        fitted.content[1] / columns, fitted.content[0] / rows
-    )
-    return scaled.moved(fitted.offset[1], fitted.offset[0])
 
 
 def _on_white(image: torch.Tensor) -> torch.Tensor:

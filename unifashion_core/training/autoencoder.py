@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..attention import AttentionBackend
-from ..errors import FolderError, InputError
+from ..errors import FolderError
 from ..imaging import open_image
 from ..tryon.autoencoder import Autoencoder
-from ..tryon.config import AutoencoderConfig, with_tuples
+from ..tryon.config import AutoencoderConfig
 from ..tryon.parts import save_autoencoder
 from ..types import OnStep
-from .config import OptimConfig
+from .config import OptimConfig, config_of
 from .loop import run_loop
 from .trainer import OnProgress
 from .tryon_layout import AGNOSTIC, CLOTH, IMAGE, POSE, SKETCH
@@ -94,17 +94,8 @@ class AutoencoderTrainConfig:
         Raises:
             InputError: If a name is unknown.
         """
-        values = with_tuples(data)
-        try:
-            if "autoencoder" in values:
-                values["autoencoder"] = AutoencoderConfig(**with_tuples(values["autoencoder"]))
-            if "optim" in values:
-                merged = {**asdict(_optim()), **values["optim"]}
-                values["optim"] = OptimConfig(**with_tuples(merged))
-            return cls(**values)
-        except TypeError as e:
-            known = ", ".join(f.name for f in fields(cls))
-            raise InputError(f"Autoencoder config: {e}. At the top there may be {known}.") from e
+        parts = {"autoencoder": AutoencoderConfig, "optim": OptimConfig}
+        return config_of(cls, data, parts, {"optim": asdict(_optim())}, "Autoencoder config")
 
 
 class Pictures:

@@ -6,10 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from ..encoder.config import EncoderConfig
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -222,3 +227,33 @@ def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(cast("list[Any]", v)) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def config_of(
+    kind: type[T],
+    data: Mapping[str, Any],
+    parts: Mapping[str, type[Any]],
+    defaults: Mapping[str, Mapping[str, Any]],
+    where: str,
+) -> T:
+    """A stage's config from plain values, lists made tuples; what is absent keeps its default.
+
+    Args:
+        kind: The config's dataclass.
+        data: What `to_dict` gave, or a part of it.
+        parts: Dataclass of each value that is one.
+        defaults: What a part has where only some of it is given, if not its own defaults.
+        where: What to call it in an error.
+
+    Raises:
+        InputError: If a name is unknown.
+    """
+    values = _tuples(data)
+    try:
+        for name, part in parts.items():
+            if name in values:
+                values[name] = part(**_tuples({**defaults.get(name, {}), **values[name]}))
+        return kind(**values)
+    except TypeError as e:
+        known = ", ".join(f.name for f in fields(kind))
+        raise InputError(f"{where}: {e}. At the top there may be {known}.") from e

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 from ..errors import InputError
-from ..tryon.config import ClipConfig, UNetConfig, with_tuples
+from ..tryon.config import ClipConfig, UNetConfig
 from .autoencoder import AutoencoderTrainConfig
-from .config import OptimConfig
-
-T = TypeVar("T", UNetConfig, ClipConfig, OptimConfig)
+from .config import OptimConfig, config_of
 
 
 def _optim() -> OptimConfig:
@@ -106,18 +104,8 @@ class TryOnTrainConfig:
         Raises:
             InputError: If a name is unknown.
         """
-        values = with_tuples(data)
-        try:
-            if "unet" in values:
-                values["unet"] = _part(UNetConfig, values["unet"])
-            if "text" in values:
-                values["text"] = _part(ClipConfig, values["text"])
-            if "optim" in values:
-                values["optim"] = _part(OptimConfig, {**asdict(_optim()), **values["optim"]})
-            return cls(**values)
-        except TypeError as e:
-            known = ", ".join(f.name for f in fields(cls))
-            raise InputError(f"Try-on config: {e}. At the top there may be {known}.") from e
+        parts = {"unet": UNetConfig, "text": ClipConfig, "optim": OptimConfig}
+        return config_of(cls, data, parts, {"optim": asdict(_optim())}, "Try-on config")
 
 
 def read_stage_config(path: Path | None, stage: Literal["autoencoder", "tryon"]) -> Any:
@@ -139,7 +127,3 @@ def read_stage_config(path: Path | None, stage: Literal["autoencoder", "tryon"])
     values = cast("dict[str, Any]", data)
     parted = {"train_autoencoder", "train_tryon"} & values.keys()
     return kinds[stage].from_dict(values.get(f"train_{stage}", {}) if parted else values)
-
-
-def _part(kind: type[T], values: Mapping[str, Any]) -> T:
-    return kind(**with_tuples(values))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import FolderError, InputError
 from ..imaging import open_image
+from ..tryon.condition import GREY
 
 IMAGE, AGNOSTIC, AGNOSTIC_MASK = "image", "agnostic-v3.2", "agnostic-mask"
 POSE, CLOTH, CLOTH_MASK = "image-densepose", "cloth", "cloth-mask"
@@ -26,7 +27,7 @@ FOLDERS = (IMAGE, AGNOSTIC, AGNOSTIC_MASK, POSE, CLOTH, CLOTH_MASK, WORN, SKETCH
 """VITON-HD's folders of a split; the last two are ours and may be absent."""
 
 PAIRS_FILE, CAPTIONS_FILE, ATTRIBUTES_FILE = "pairs.txt", "captions.json", "attributes.json"
-_GREY = 128 / 255
+_MASKED_FROM = 128 / 255  # as the reference reads masks: grey of 128 and more is 1
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Record:
     def agnostic(self) -> Tensor:
         """The person with grey where the mask is, (H, W, 3)."""
         share = self.mask[..., None]
-        return self.image * (1 - share) + _GREY * share
+        return self.image * (1 - share) + GREY * share
 
     def save(self, folder: Path) -> None:
         """Write the pictures into a split's folders."""
@@ -150,12 +151,12 @@ def read_record(root: Path, split: str, person: str, size: tuple[int, int]) -> R
     return Record(
         name=person,
         image=picture(IMAGE, person),
-        mask=(picture(AGNOSTIC_MASK, f"{person}_mask").mean(-1) >= _GREY).float(),
+        mask=(picture(AGNOSTIC_MASK, f"{person}_mask").mean(-1) >= _MASKED_FROM).float(),
         pose=picture(POSE, person),
         garment=picture(CLOTH, person),
         garment_mask=picture(CLOTH_MASK, person).mean(-1),
         sketch=None if sketch is None else _read(sketch, size),
-        worn=(picture(WORN, person).mean(-1) >= _GREY).float(),
+        worn=(picture(WORN, person).mean(-1) >= _MASKED_FROM).float(),
         places=None if places is None else _read(places, size, nearest=True),
     )
 

@@ -27,7 +27,7 @@ from ..prepare.colour_step import body_from_skeleton
 from ..prepare.fit import Fit, fit
 from ..prepare.garment import CutOut, frame_garment
 from ..prepare.keypoints import Skeleton, from_landmarks
-from ..prepare.posemap import draw_pose_map
+from ..prepare.posemap import draw_pose_map, fit_skeleton
 from ..prepare.regions import MaskOptions, Region, region_mask
 from ..prepare.sketch import SketchStyle, on_paper, sketch
 from ..types import OnStep
@@ -159,7 +159,7 @@ def _records(number: int, split: str, config: PairsConfig) -> Iterator[tuple[Rec
         size = (config.size, config.size)
         crop, inside, placed = fit(photo, mask, size, float(rng.uniform(*config.context)))
         hint, flat_mask, places = _garment(picture, region, placed, config, rng)
-        drawn = draw_pose_map(_in_frame(skeleton, placed), *size)
+        drawn = draw_pose_map(fit_skeleton(skeleton, placed), *size)
         yield (
             Record(
                 name=f"{2 * number + int(region == 'upper'):06d}_00",
@@ -257,13 +257,6 @@ def _outline(picture: PersonPicture, rng: np.random.Generator) -> npt.NDArray[np
     soft = drawn.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.5))))
     made: npt.NDArray[np.float32] = np.asarray(soft, dtype=np.float32)
     return np.multiply(made, np.float32(1 / 255), dtype=np.float32)
-
-
-def _in_frame(skeleton: Skeleton, placed: Fit) -> Skeleton:
-    """A photo's skeleton in the frame that the photo was laid into."""
-    left, top = placed.box[:2]
-    y, x = placed.offset
-    return skeleton.moved(-left, -top).scaled(placed.scale, placed.scale).moved(x, y)
 
 
 def _tensor(image: Image.Image) -> Tensor:
