@@ -71,7 +71,7 @@ def test_info_tells_what_there_is(pack, ask, gallery):
     code, info = ask("gallery", "info", "--gallery", gallery)
     assert code == 0
     assert (info["name"], info["kind"], info["count"]) == ("summer", "embedded", 9)
-    assert (info["rows"], info["dead_rows"], info["format"]) == (8, 0, 2)
+    assert (info["rows"], info["dead_rows"], info["format"]) == (8, 0, 3)
     assert info["compact_pays"] is False
     pays = pack.module("unifashion_core.retrieval.info").compact_pays
     assert [pays(*of) for of in ((9, 2, 1), (9, 1, 1), (300, 0, 300), (60_000, 0, 240))] == [

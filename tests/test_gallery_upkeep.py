@@ -304,7 +304,7 @@ def first_format(path: Path, build: Callable[[Path], Gallery] = filled) -> Galle
     (rows,) = connection.execute("SELECT count(*) FROM items").fetchone()
     connection.executescript(
         f"""
-        DROP TRIGGER items_changed;
+        DROP TRIGGER items_changed; DROP VIEW live; DROP TABLE gone;
         DROP TABLE segments; DROP TABLE garbage;
         CREATE TABLE segments (id INTEGER PRIMARY KEY, kind TEXT NOT NULL,
             file TEXT NOT NULL UNIQUE, first_row INTEGER NOT NULL, rows INTEGER NOT NULL);

@@ -131,7 +131,7 @@ def test_a_newer_format_is_refused_by_reader_and_writer(tmp_path: Path) -> None:
     with sqlite3.connect(gallery.path / DATABASE) as connection:
         connection.execute("PRAGMA user_version = 99")
 
-    wanted = "Gallery 'spring': made with format 99, this version reads up to 2. Update"
+    wanted = "Gallery 'spring': made with format 99, this version reads up to 3. Update"
     with pytest.raises(GalleryError, match=wanted):
         open_gallery(gallery.path)
     with pytest.raises(GalleryError, match=wanted):

@@ -58,7 +58,7 @@ def compact(writer: GalleryWriter, *, on_step: OnStep | None = None) -> CompactR
     total, done = sum(map(len, live.values())), 0
     try:
         with writer.errors():
-            writer.begin()
+            writer.drop_removed()
             for kind, rows in live.items():
                 writer.replace_segments(
                     kind, _rewritten(writer, kind, rows, (done, total), on_step)
@@ -85,7 +85,7 @@ def _rows(writer: GalleryWriter, kind: SegmentKind) -> int:
 def _live_rows(writer: GalleryWriter, kind: SegmentKind) -> Rows:
     column = _COLUMNS[kind]
     found = writer.connection.execute(
-        f"SELECT DISTINCT {column} FROM items WHERE {column} IS NOT NULL ORDER BY {column}"
+        f"SELECT DISTINCT {column} FROM live WHERE {column} IS NOT NULL ORDER BY {column}"
     )
     return np.fromiter((row for (row,) in found), np.int64)
 

@@ -63,11 +63,11 @@ def reembed(
     if gallery.fingerprint == encoder.fingerprint:
         return gallery, ()
     with GalleryWriter(gallery) as writer, writer.errors():
+        writer.drop_removed()
         rows = writer.connection.execute(
             f"SELECT {ITEM_FIELDS} FROM items JOIN roots ON roots.id = root ORDER BY items.id"
         )
         items = [item_of(row) for row in rows]
-        writer.begin()
         tokens = _appender(writer, "tokens", (encoder.tokens_per_image, encoder.width))
         captions = _appender(writer, "captions", (encoder.width,))
         try:
@@ -137,6 +137,7 @@ def _point(
 ) -> None:
     """Point items at their new vectors; take out those without one."""
     writer.remove(done.failed)
+    writer.drop_removed()  # they have no vectors of this encoder
     values: list[tuple[object, ...]] = []
     for item in items:
         if item.item_id in done.items:

@@ -19,6 +19,7 @@ from ..errors import GalleryError
 from ..types import OnStep
 from .columns import from_json
 from .compact import fresh_appender
+from .gone import mend_gone
 from .items import ITEM_FIELDS, item_of
 from .layout import HALF, Half, Segment, SegmentKind, columns_of, row_sums, segment_bytes
 from .schema import DATABASE
@@ -62,7 +63,7 @@ def repair(gallery: Gallery, *, on_step: OnStep | None = None) -> RepairReport:
     with GalleryWriter(gallery, check=False) as writer, writer.errors():
         report = RepairReport(recovered=writer.recovered)
         _repair_database(writer, report)
-        writer.begin()
+        _repair_removals(writer, report)
         for kind in _KINDS:
             _repair_segments(writer, kind, report, on_step)
         _repair_items(writer, report)
@@ -88,6 +89,13 @@ def _repair_database(writer: GalleryWriter, report: RepairReport) -> None:
                 " Restore it from a copy, or index again into a new gallery."
             )
         report.rebuilt.append("the database's indexes")
+
+
+def _repair_removals(writer: GalleryWriter, report: RepairReport) -> None:
+    writer.begin()
+    for item_id in mend_gone(writer.connection):
+        report.rebuilt.append(f"item {item_id}: the note that it was removed")
+    writer.drop_removed()
 
 
 # ---- segments
@@ -163,3 +171,4 @@ def _repair_items(writer: GalleryWriter, report: RepairReport) -> None:
             report.removed.append(Path(str(row[1]), str(row[2])) if row else item_of(row).path)
             writer.remove([item_id])
     connection.execute("DELETE FROM cells WHERE item NOT IN (SELECT id FROM items)")
+    writer.drop_removed()

@@ -10,18 +10,20 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import GalleryError
+from .gone import GONE
 
 DATABASE = "gallery.db"
 LOCK = "writer.lock"
 READERS = "readers.lock"
 APPLICATION_ID = 0x55464731  # "UFG1"
-FORMAT = 2
+FORMAT = 3
 
 # items.token_row and items.caption_row are row numbers over all segments of their kind; equal
 # content shares a token row. items.columns is the truth about an item's metadata, as JSON; `cells`
 # repeats it, a row for each value of a list, in the form that filters compare: folded text, and the
 # number if it is one. items.sum guards the other fields against a damaged file. `garbage` names
-# files that no segment uses any more and that go once no reader maps them.
+# files that no segment uses any more and that go once no reader maps them. For `gone` and `live`
+# see gone.py.
 SEGMENTS = """
 CREATE TABLE segments (
     id INTEGER PRIMARY KEY,
@@ -74,7 +76,7 @@ CREATE TABLE cells (
 CREATE INDEX cells_by_item ON cells (item);
 CREATE INDEX cells_by_text ON cells (column, text, item);
 CREATE INDEX cells_by_number ON cells (column, number, item) WHERE number IS NOT NULL;
-{SUMS}"""
+{GONE}{SUMS}"""
 _CONSTANTS = ("fingerprint", "encoder_name", "tokens_per_image", "width")
 
 
@@ -121,6 +123,20 @@ def connect_reader(folder: Path) -> sqlite3.Connection:
             "&immutable=1"  # a read-only disk can't hold WAL's index file, and nobody writes there
         )
     return _connect(f"{database.absolute().as_uri()}?{options}")
+
+
+def begin_reading(connection: sqlite3.Connection) -> int:
+    """Begin to look at one revision; `gone` and `live` are there in every format.
+
+    Returns:
+        The format.
+    """
+    connection.execute("BEGIN")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version < 3:
+        connection.execute("CREATE TEMP VIEW gone AS SELECT 0 AS item, 0 AS sum WHERE 0")
+        connection.execute("CREATE TEMP VIEW live AS SELECT * FROM items")
+    return version
 
 
 def item_sum(*fields: object) -> int:

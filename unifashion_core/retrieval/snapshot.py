@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import GalleryError, InputError
 from .filters import Clause, check_columns, selection
+from .gone import COUNT_LIVE, as_noted
 from .items import ITEM_FIELDS, ItemRows, StoredItem, item_of
 from .layout import Rows, Segment, SegmentKind
 from .schema import DATABASE, item_sum
@@ -31,11 +32,11 @@ class Snapshot:
         format: Of the database.
     """
 
-    def __init__(self, gallery: Gallery, connection: sqlite3.Connection) -> None:
+    def __init__(self, gallery: Gallery, connection: sqlite3.Connection, version: int) -> None:
         self.gallery = gallery
+        self.format = version
         self._connection = connection
         (self.revision,) = self._one("SELECT value FROM meta WHERE key = 'revision'")
-        (self.format,) = self._one("PRAGMA user_version")
         (encoder,) = connection.execute(
             "SELECT value FROM meta WHERE key = 'fingerprint'"
         ).fetchone()
@@ -51,12 +52,12 @@ class Snapshot:
     @property
     def count(self) -> int:
         """Live items."""
-        return self._one("SELECT count(*) FROM items")[0]
+        return self._one(COUNT_LIVE)[0]
 
     @property
     def missing(self) -> int:
         """Items whose file was gone when it was last looked for."""
-        return self._one("SELECT count(*) FROM items WHERE missing")[0]
+        return self._one("SELECT count(*) FROM live WHERE missing")[0]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -69,7 +70,10 @@ class Snapshot:
                    SELECT (SELECT min(column) FROM cells WHERE column > name)
                    FROM found WHERE name IS NOT NULL
                )
-               SELECT name FROM found WHERE name IS NOT NULL"""
+               SELECT name FROM found WHERE EXISTS (
+                   SELECT 1 FROM cells
+                   WHERE column = name AND item NOT IN (SELECT item FROM gone)
+               )"""
         )
         return tuple(name for (name,) in rows)
 
@@ -106,10 +110,18 @@ class Snapshot:
         names = ["id", "token_row", "coalesce(caption_row, -1)"]
         columns = self._integers(names, "items")
         order = np.argsort(columns[0], kind="stable")
+        order = order[np.isin(columns[0][order], self._gone(), invert=True)]
         ids, tokens, captions = (column[order] for column in columns)
         rows = ItemRows(ids, tokens, captions)
         self.gallery.remember_rows(self.revision, rows)
         return rows
+
+    def _gone(self) -> Rows:
+        """Ids of removed items."""
+        ids, sums = self._integers(["item", "sum"], "gone")
+        if not as_noted(ids, sums):
+            raise damaged(f"Gallery '{self.gallery.name}': {DATABASE} (removed items)")
+        return ids
 
     def _integers(
         self, names: Sequence[str], source: str, values: Sequence[object] = ()
@@ -131,8 +143,8 @@ class Snapshot:
             part = [int(item_id) for item_id in item_ids[start : start + 500]]
             marks = ", ".join("?" * len(part))
             rows = self._connection.execute(
-                f"SELECT {fields} FROM items JOIN roots ON roots.id = root WHERE items.id IN "
-                f"({marks})",
+                f"SELECT {fields} FROM live AS items JOIN roots ON roots.id = root "
+                f"WHERE items.id IN ({marks})",
                 part,
             )
             for *values, wanted in rows:
@@ -167,7 +179,7 @@ class Snapshot:
                 row[0]
                 for one in tries
                 for row in self._connection.execute(
-                    "SELECT id FROM items WHERE root = ? AND file = ?", one
+                    "SELECT id FROM live WHERE root = ? AND file = ?", one
                 )
             ]
             if not ids:

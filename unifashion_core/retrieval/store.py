@@ -26,6 +26,7 @@ from .schema import (
     DATABASE,
     LOCK,
     READERS,
+    begin_reading,
     check_format,
     connect_reader,
     create_database,
@@ -120,8 +121,7 @@ class Gallery:
             GalleryError: If the database or a segment is damaged.
         """
         with reading(self.path / READERS), self._connection() as connection:
-            connection.execute("BEGIN")
-            yield Snapshot(self, connection)
+            yield Snapshot(self, connection, begin_reading(connection))
 
     def segments(self) -> tuple[SegmentView, ...]:
         """The newest revision's segments of tokens, for a scan; see `Snapshot.segments`."""

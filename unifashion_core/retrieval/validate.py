@@ -14,6 +14,7 @@ from pathlib import Path
 from ..errors import GalleryBusyError, GalleryError
 from ..types import OnStep
 from .columns import cells, from_json
+from .gone import damaged_gone
 from .items import ITEM_FIELDS
 from .layout import Segment, SegmentKind, segment_bytes, vector_bytes
 from .lock import WriterLock, reading
@@ -22,6 +23,7 @@ from .schema import (
     DATABASE,
     LOCK,
     READERS,
+    begin_reading,
     connect_reader,
     connect_writer,
     database_errors,
@@ -102,7 +104,7 @@ def validate(path: Path, *, on_step: OnStep | None = None) -> Validation:
         with reading(path / READERS), database_errors(gallery.name):
             connection = connect_reader(path)
             with contextlib.closing(connection):
-                connection.execute("BEGIN")
+                begin_reading(connection)
                 (revision,) = connection.execute(
                     "SELECT value FROM meta WHERE key = 'revision'"
                 ).fetchone()
@@ -205,6 +207,8 @@ def _database_problems(gallery: Gallery, connection: sqlite3.Connection) -> Iter
             yield Problem("database", path, text)
     for table, row, *_ in connection.execute("PRAGMA foreign_key_check"):
         yield Problem("orphan", path, f"row {row} of {table} belongs to nothing")
+    for item_id in damaged_gone(connection):
+        yield Problem("database", path, f"removed item {item_id}: is not as it was noted")
     for item_id, detail in item_problems(gallery, connection):
         yield Problem("database", path, f"item {item_id}: {detail}")
 
@@ -215,7 +219,7 @@ def item_problems(gallery: Gallery, connection: sqlite3.Connection) -> Iterator[
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     rows = connection.execute(
         f"SELECT {ITEM_FIELDS}, {'NULL' if version == 1 else 'sum'} "
-        "FROM items JOIN roots ON roots.id = root ORDER BY items.id"
+        "FROM live AS items JOIN roots ON roots.id = root ORDER BY items.id"
     )
     cells_of = _CellsByItem(connection)
     for item_id, *fields, wanted in rows:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from ..errors import ShapeError
 from .appending import Appender
 from .columns import ColumnValue, cells, to_json
+from .gone import COUNT_LIVE, drop_gone, drop_gone_file, put_gone
 from .items import ITEM_FIELDS, StoredItem, item_of
 from .layout import (
     HALF,
@@ -39,6 +40,10 @@ from .schema import FORMAT, LOCK, check_format, connect_writer, database_errors,
 from .snapshot import add_segments, read_segments
 from .store import Gallery
 
+_INSERT = (
+    "INSERT OR IGNORE INTO items (root, file, size, mtime_ns, content, token_row, sum) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 _log = logging.getLogger("unifashion.retrieval")
 
 
@@ -204,8 +209,8 @@ class GalleryWriter:
         """The items of an indexed folder, by file."""
         with self.errors():
             rows = self.connection.execute(
-                f"SELECT {ITEM_FIELDS} FROM items JOIN roots ON roots.id = root WHERE roots.path = "
-                "?",
+                f"SELECT {ITEM_FIELDS} FROM live AS items JOIN roots ON roots.id = root "
+                "WHERE roots.path = ?",
                 [root],
             )
             return {item.file: item for item in map(item_of, rows)}
@@ -214,7 +219,7 @@ class GalleryWriter:
         """The items of a content (SHA-256, 32 bytes), by id."""
         with self.errors():
             rows = self.connection.execute(
-                f"SELECT {ITEM_FIELDS} FROM items JOIN roots ON roots.id = root "
+                f"SELECT {ITEM_FIELDS} FROM live AS items JOIN roots ON roots.id = root "
                 "WHERE content = ? ORDER BY items.id",
                 [content],
             )
@@ -222,18 +227,21 @@ class GalleryWriter:
 
     def move(self, item_id: int, root: int, file: str) -> None:
         """Say that an item's file lies elsewhere now."""
+        with self.errors():
+            self.begin()
+            drop_gone_file(self.connection, root, file)
         self._many("UPDATE items SET root = ?, file = ? WHERE id = ?", [(root, file, item_id)])
 
     def token_rows(self) -> dict[bytes, int]:
         """The row of tokens of each known content (SHA-256, 32 bytes)."""
         with self.errors():
-            return dict(self.connection.execute("SELECT content, token_row FROM items").fetchall())
+            return dict(self.connection.execute("SELECT content, token_row FROM live").fetchall())
 
     @property
     def count(self) -> int:
         """Live items, with what isn't committed yet."""
         with self.errors():
-            (count,) = self.connection.execute("SELECT count(*) FROM items").fetchone()
+            (count,) = self.connection.execute(COUNT_LIVE).fetchone()
         return count
 
     @contextmanager
@@ -270,11 +278,10 @@ class GalleryWriter:
             self.begin()
             row = int(token_row)
             total = item_sum(self._root(root), file, size, mtime_ns, content, row, None, 0, "{}")
-            added = self.connection.execute(
-                "INSERT OR IGNORE INTO items (root, file, size, mtime_ns, content, token_row, sum) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [root, file, size, mtime_ns, content, row, total],
-            )
+            values = [root, file, size, mtime_ns, content, row, total]
+            added = self.connection.execute(_INSERT, values)
+            if not added.rowcount and drop_gone_file(self.connection, root, file):
+                added = self.connection.execute(_INSERT, values)
             if added.rowcount and added.lastrowid is not None:
                 return added.lastrowid
             self.connection.execute(
@@ -316,8 +323,16 @@ class GalleryWriter:
         self._many("UPDATE items SET missing = ? WHERE id = ?", [(missing, i) for i in item_ids])
 
     def remove(self, item_ids: Iterable[int]) -> None:
-        """Remove items; their rows of vectors stay as they are, without an item."""
-        self._many("DELETE FROM items WHERE id = ?", [(item_id,) for item_id in item_ids])
+        """Remove items, live or not; what is stored of them stays until a compaction."""
+        with self.errors():
+            self.begin()
+            put_gone(self.connection, list(item_ids))
+
+    def drop_removed(self) -> None:
+        """Delete what the database still holds of removed items."""
+        with self.errors():
+            self.begin()
+            drop_gone(self.connection)
 
     def _many(self, sql: str, rows: Sequence[tuple[int | str | None, ...]]) -> None:
         if rows:
