@@ -274,7 +274,7 @@ def train_autoencoder(
         on_progress=on_progress,
         stop_after=stop_after,
     )
-    model.eval()
+    model.to("cpu").eval()
     settings = model.config
     if config.train_encoder:
         settings = replace(settings, scale_factor=scale_factor(model, pictures, config))

@@ -46,8 +46,9 @@ class Average:
         """Take in the weights of one more step."""
         self.steps += 1
         decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
-        for name, value in self.shadow.items():
-            value.lerp_(self._live[name].detach().to(value.device), 1 - decay)
+        if self.shadow:  # all at once: hundreds of small calls would cost more than the step's own
+            live = [self._live[name].detach() for name in self.shadow]
+            torch._foreach_lerp_(list(self.shadow.values()), live, 1 - decay)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage] - as torch.optim does
 
     @torch.no_grad()
     def apply(self) -> None:

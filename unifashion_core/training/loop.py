@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -95,10 +96,11 @@ def run_loop(
     end = config.steps if stop_after is None else min(config.steps, stop_after)
     prepared.train()
     with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-        for step in range(done, end):
-            rng: Any = step_generator(config.seed, step)
-            torch.manual_seed(int(rng.integers(2**62)))  # pyright: ignore[reportUnknownMemberType] - untyped
-            batch = {k: v.to(accelerator.device) for k, v in draw(rng, step).items()}
+        for step, (seed, drawn) in zip(
+            range(done, end), _drawn_ahead(draw, config.seed, done, end), strict=True
+        ):
+            torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType] - untyped
+            batch = {k: v.to(accelerator.device) for k, v in drawn.items()}
             found = _optimise(accelerator, prepared, optimizer, config, batch, step)
             average.update()
             done = step + 1
@@ -116,6 +118,30 @@ def run_loop(
     average.apply()
     objective.eval()
     return True
+
+
+def training_device() -> torch.device:
+    """Where `run_loop` trains: accelerate's choice, a GPU where there is one."""
+    accelerate: Any = require("accelerate")
+    return accelerate.Accelerator().device
+
+
+def _drawn_ahead(
+    draw: Callable[[np.random.Generator, int], Batch], seed: int, start: int, end: int
+) -> Iterator[tuple[int, Batch]]:
+    """Each step's seed of torch and its batch; the next one is drawn while a step runs."""
+
+    def drawn(step: int) -> tuple[int, Batch]:
+        rng: Any = step_generator(seed, step)
+        return int(rng.integers(2**62)), draw(rng, step)
+
+    with ThreadPoolExecutor(1) as worker:
+        waiting = worker.submit(drawn, start) if start < end else None
+        for step in range(start, end):
+            assert waiting is not None
+            ready = waiting.result()
+            waiting = worker.submit(drawn, step + 1) if step + 1 < end else None
+            yield ready
 
 
 def _optimise(

@@ -18,7 +18,7 @@ from ..tryon.condition_encoders import ClipText
 from ..tryon.config import TryOnConfig
 from ..tryon.tokens import END_ID, START_ID, ClipTokenizer
 from ..types import OnStep
-from .loop import run_loop
+from .loop import run_loop, training_device
 from .trainer import OnProgress
 from .tryon_config import TryOnTrainConfig
 from .tryon_latents import TryOnLatents, encode_records
@@ -79,9 +79,11 @@ def train_tryon(
             "train tryon: fresh weights need an autoencoder. Give --autoencoder, a folder that "
             "`train autoencoder` made, or --start, a try-on model."
         )
+    reader.eval().to(training_device())
     data = encode_records(
-        paths.data, "train", reader.eval(), config, paths.out / "latents", on_step=on_step
+        paths.data, "train", reader, config, paths.out / "latents", on_step=on_step
     )
+    reader.to("cpu")
     model = start or fresh_model(config, reader, data.texts, tokenizer, attention)
     if not isinstance(model.context, ClipText):
         raise CheckpointError(
@@ -104,6 +106,7 @@ def train_tryon(
         stop_after=stop_after,
     )
     folder = paths.out / "tryon"
+    objective.to("cpu")
     trained = replace(model, free=objective.free.detach())
     save_tryon(folder, trained)
     return folder

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any, cast
@@ -169,7 +171,8 @@ def _encoded(
     data: Path, split: str, names: Sequence[str], model: Autoencoder, config: TryOnTrainConfig
 ) -> dict[str, Tensor]:
     """Tensors of some records, then of their recoloured copies."""
-    records = [read_record(data, split, name, config.size) for name in names]
+    with ThreadPoolExecutor() as readers:
+        records = list(readers.map(partial(read_record, data, split, size=config.size), names))
     made: list[Record] = list(records)
     for copy in range(config.recolours):
         made += [_recoloured(record, copy) for record in records]
@@ -177,6 +180,7 @@ def _encoded(
     size = (config.size[0] // factor, config.size[1] // factor)
     found: dict[str, Tensor] = {}
     half = config.encode_precision == "bf16"
+    device = next(model.parameters()).device
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     blank = torch.ones_like(made[0].garment)
     for name, pictures in (
@@ -186,12 +190,12 @@ def _encoded(
         ("pose", [r.pose for r in records]),
         ("sketch", [blank if r.sketch is None else r.sketch for r in records]),
     ):
-        pixels = torch.stack(list(pictures)).permute(0, 3, 1, 2) * 2 - 1
+        pixels = torch.stack(list(pictures)).to(device).permute(0, 3, 1, 2) * 2 - 1
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=half):
             means = model.encode(pixels.contiguous(memory_format=torch.channels_last)).mean * scale
         if len(means) < len(made):  # neither pose nor sketch has the garment's colours
             means = means.repeat(1 + config.recolours, 1, 1, 1)
-        found[name] = means.half().contiguous()
+        found[name] = means.half().contiguous().cpu()
     masks = torch.stack([r.mask for r in made])[:, None]
     # The reference resizes masks without antialias.
     found["keep"] = F.interpolate(1 - masks, size, mode="bilinear").half()
@@ -253,7 +257,7 @@ def _fingerprint(model: Autoencoder, config: TryOnTrainConfig) -> str:
     digest = hashlib.sha256()
     for name, value in _tensors(model):
         digest.update(name.encode())
-        digest.update(value.float().contiguous().numpy().tobytes())
+        digest.update(value.float().cpu().contiguous().numpy().tobytes())
     settings = [config.size, config.recolours, config.encode_precision]
     digest.update(json.dumps([*settings, model.config.scale_factor]).encode())
     return digest.hexdigest()[:16]
