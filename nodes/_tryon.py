@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,7 @@ from ..unifashion_core.rendering.item import (
     prepare_person,
     render_items,
 )
+from ..unifashion_core.rendering.scores import RunScorer
 from ..unifashion_core.tryon.checkpoint import TryOnModel
 from ..unifashion_core.tryon.sampling import DEFAULT_SOLVER, DEFAULT_STEPS
 from ..unifashion_core.tryon.solvers import SOLVERS
@@ -38,8 +40,9 @@ from ._comfy import (
     latent_previewer,
     throw_if_interrupted,
 )
+from ._encoder import pocket_encoder
 from ._preparer import preparations, preparer_of
-from ._types import ManagedPreparer, ManagedTryOn
+from ._types import ManagedEncoder, ManagedPreparer, ManagedTryOn
 
 PAIRS, PRODUCT = "in pairs", "each with each"
 _NOISE, _PHOTO = "noise", "photo"
@@ -334,6 +337,12 @@ def render(tools: TryOnTools, items: Sequence[TryOnItem], settings: RenderSettin
     """Paint items with progress, previews and cancel."""
     watch = Watch(tools.model)
     return render_items(tools, items, settings, on_step=watch.step, on_preview=watch.look)
+
+
+def scorer_of(given: ManagedEncoder | None) -> RunScorer:
+    """Scores a run by what is connected, or by the encoder that ships once one is needed."""
+    encoder = functools.cache(lambda: pocket_encoder() if given is None else given)
+    return RunScorer(lambda: encoder().ready())
 
 
 def stacked(results: Sequence[Rendered]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from ..unifashion_core.attention import ATTENTION_NAMES, choose_attention
-from ..unifashion_core.encoder.checkpoint import Placement, open_encoder
-from ..unifashion_core.encoder.memory import activation_bytes
-from ..unifashion_core.pocket import BERT_VOCABULARY, EFFICIENTNET_LITE0, ENCODER
+from ..unifashion_core.attention import ATTENTION_NAMES
+from ..unifashion_core.pocket import EFFICIENTNET_LITE0, ENCODER
 from ..unifashion_core.weights import licence_of
-from ._comfy import (
-    attention_function,
-    device,
-    find_model,
-    io,
-    list_models,
-    manage,
-    model_dtype,
-    offload_device,
-    user_cache,
-)
+from ._comfy import find_model, io, list_models
 from ._convert import SHIPS
-from ._types import Encoder, ManagedEncoder
+from ._encoder import load_managed
+from ._types import Encoder
 
 KIND = "unifashion_encoders"
 POCKET = "pocket (ships with the pack)"
 _NONE = "none"
 _AS_SAVED = "as saved"
-_PARAMETERS = 1_200_000_000  # of the paper's encoder: what the host decides the dtype for
 
 
 class LoadEncoder(io.ComfyNode):
@@ -95,20 +83,9 @@ class LoadEncoder(io.ComfyNode):
         else:
             path = find_model(KIND, encoder)
             second = None if tower == _NONE else find_model(KIND, tower)
-        dtype = model_dtype(_PARAMETERS)
-        backend = choose_attention(attention, device(), dtype, attention_function())
-        found = open_encoder(
-            path,
-            Placement(backend, offload_device(), dtype),
-            tower=second,
-            gallery_queries=None if gallery_queries == _AS_SAVED else gallery_queries,
-            bert_vocabulary=BERT_VOCABULARY,
-            cache=user_cache(),
-        )
-        patcher = manage(found.encoder.model, name="UniFashionEncoder")
+        queries = None if gallery_queries == _AS_SAVED else gallery_queries
+        managed, report = load_managed(path, second, queries, attention)
         licence = SHIPS if encoder == POCKET else licence_of(path)
-        info = f"{encoder}: {found.report.summary()}; fingerprint {found.encoder.fingerprint[:8]}"
-        info += f"\n{licence}"
-        fixed = activation_bytes(found.encoder, 0)
-        each = activation_bytes(found.encoder, 1) - fixed
-        return io.NodeOutput(ManagedEncoder(found.encoder, patcher, each, fixed), info)
+        known = managed.encoder.fingerprint[:8]
+        info = f"{encoder}: {report.summary()}; fingerprint {known}\n{licence}"
+        return io.NodeOutput(managed, info)

@@ -47,10 +47,20 @@ from ._tryon import (
     paste_inputs,
     region_input,
     sampler_inputs,
+    scorer_of,
     settings_of,
     tools_of,
 )
-from ._types import Hits, ManagedPreparer, ManagedTryOn, Plan, Preparer, TryOn
+from ._types import (
+    Encoder,
+    Hits,
+    ManagedEncoder,
+    ManagedPreparer,
+    ManagedTryOn,
+    Plan,
+    Preparer,
+    TryOn,
+)
 
 SHOWN = 100
 """Pictures of a run that leave the node at most; all are on the disk."""
@@ -236,6 +246,19 @@ class RenderVariations(io.ComfyNode):
                 ),
                 *more_sampler_inputs(),
                 *paste_inputs()[1:],
+                io.Boolean.Input(
+                    "scores",
+                    default=True,
+                    optional=True,
+                    tooltip="Measure how like its garment each picture is. Contact sheets show it "
+                    "and index.html sorts by it.",
+                ),
+                Encoder.Input(
+                    "encoder",
+                    optional=True,
+                    tooltip="What measures it, from Load Fashion Encoder; without it the encoder "
+                    "that ships.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -269,6 +292,8 @@ class RenderVariations(io.ComfyNode):
         name: str,
         format: str,
         preparer: ManagedPreparer | None = None,
+        scores: bool = True,
+        encoder: ManagedEncoder | None = None,
         **options: Any,
     ) -> io.NodeOutput:
         tools = tools_of(model, preparer)
@@ -278,7 +303,8 @@ class RenderVariations(io.ComfyNode):
         watch = Watch(tools.model)
         with Manifest.open(folder, job) as manifest:
             graphs = ItemGraphs(cls.hidden, folder, plan.settings)
-            hooks = RunHooks(on_step=watch.step, on_preview=watch.look, texts=graphs.texts)
+            score = scorer_of(encoder) if scores else None
+            hooks = RunHooks(watch.step, watch.look, texts=graphs.texts, score=score)
             report = render_plan(plan, tools, manifest, how, hooks)
             known = lines_of(manifest, plan, job.key)
             write_page(folder, folder_name, page_items(known))

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 from tryon_samples import tiny_config, tiny_model
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +53,11 @@ def folder(pack, tmp_path_factory) -> Path:
     return path
 
 
+def lines(folder: Path) -> list[dict[str, Any]]:
+    text = (folder / "manifest.jsonl").read_text("utf-8")
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
 def test_a_plan_is_made_counted_and_gone_on_with(render, folder, tmp_path, capsys):
     out = tmp_path / "out"
     words = [folder / "plan.csv", "--model", folder / "tiny", "--out", out, "--json"]
@@ -54,6 +67,8 @@ def test_a_plan_is_made_counted_and_gone_on_with(render, folder, tmp_path, capsy
     assert not out.exists()
     assert render(*words, "--only", "1") == 0
     assert json.loads(capsys.readouterr().out)["done"] == 1
+    (line,) = lines(out)
+    assert -1 <= line["scores"]["similarity"] <= 1
     assert render(*words) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["total"], told["done"], told["skipped"], told["failed"]) == (2, 1, 1, [])
@@ -64,6 +79,7 @@ def test_a_plan_is_made_counted_and_gone_on_with(render, folder, tmp_path, capsy
     said = json.loads(capsys.readouterr().out)
     assert said["values"]["garment"] == "tee1"
     assert said["settings"] == {"steps": 2}
+    assert said["scores"] == line["scores"]
     assert render("--show", picture) == 0
     assert "values.seed: 2" in capsys.readouterr().out
 
@@ -74,6 +90,50 @@ def test_a_plan_can_be_combined_and_filtered(render, folder, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["total"] == 4
     assert render(*words, "--product", "--where", "seed=2") == 0
     assert "2 pictures: 1 person, 2 garments" in capsys.readouterr().out
+
+
+def test_a_plan_can_go_without_scores(render, folder, tmp_path):
+    words = [folder / "plan.csv", "--model", folder / "tiny", "--out", tmp_path / "o"]
+    assert render(*words, "--only", "0", "--no-scores") == 0
+    assert [line["scores"] for line in lines(tmp_path / "o")] == [None]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is a signal of POSIX systems")
+def test_a_kill_in_the_middle_and_the_same_command_again(folder, tmp_path):
+    """24 pictures; killed, a line torn, the table edited, and nothing finished is made again."""
+    table, out = tmp_path / "plan.csv", tmp_path / "out"
+    for path in folder.glob("*.png"):
+        shutil.copy(path, tmp_path)
+    rows = [f"ana.png,tee{n % 2}.png,{n},1" for n in range(24)]
+    table.write_text("\n".join(["person,garment,seed,steps", *rows]) + "\n", "utf-8")
+    command = [sys.executable, str(ROOT / "run.py"), "render", str(table), "--out", str(out)]
+    command += ["--model", str(folder / "tiny"), "--batch", "2", "--json"]
+    ready = {**os.environ, "UNIFASHION_INSIDE": str(ROOT)}
+    process = subprocess.Popen(command, env=ready, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for _ in range(2400):
+        if (out / "manifest.jsonl").is_file() and len(lines(out)) >= 5:
+            break
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    listing = out / "manifest.jsonl"
+    before = lines(out)
+    assert 5 <= len(before) < 24
+    made = {p: p.stat().st_mtime_ns for p in (out / line["files"][0]["file"] for line in before)}
+    listing.write_bytes(listing.read_bytes() + b'{"id": "torn')
+    rows = [*rows[1:], "ana.png,tee1.png,99,1"]  # one line out, one in: the rest keep their files
+    table.write_text("\n".join(["person,garment,seed,steps", *rows]) + "\n", "utf-8")
+    again = subprocess.run(command, env=ready, capture_output=True, check=True)
+    told = json.loads(again.stdout)
+    assert (told["total"], told["done"] + told["skipped"], told["failed"]) == (24, 24, [])
+    assert told["skipped"] - (len(before) - 1) in (0, 1)  # one may have lost its line alone
+    assert {p: p.stat().st_mtime_ns for p in made} == made
+    assert len({line["id"] for line in lines(out)}) == len(lines(out)) == 25
+    for line in lines(out):
+        with Image.open(out / line["files"][0]["file"]) as picture:
+            picture.load()
 
 
 @pytest.mark.parametrize(

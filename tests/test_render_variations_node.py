@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_graphs import node
+from node_graphs import load_encoder, node, save_tiny_encoder
 from PIL import Image, ImageChops
 from test_tryon_nodes import load, save_model
 
@@ -20,6 +20,7 @@ def base(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def host(pack, base):
     save_model(pack, base / "models" / "unifashion_tryon" / "tiny")
+    save_tiny_encoder(pack, base / "models")
     return pack.make_host(base)
 
 
@@ -58,6 +59,8 @@ def test_every_picture_of_a_plan_is_saved_and_shown(made, base):
     assert [len(made.values("5", n)) for n in (0, 1)] == [2, 2]
     shown = [file["filename"] for file in made.ui["5"]["images"]]
     assert [name[:4] for name in shown] == ["000_", "001_"]
+    listing = (folder / "manifest.jsonl").read_text("utf-8").splitlines()
+    assert all(json.loads(line)["scores"]["similarity"] for line in listing)
     for name in ("index.html", "manifest.jsonl", "job.json", "sheets/00_grid.jpg"):
         assert (folder / name).is_file()
 
@@ -81,6 +84,21 @@ def test_a_picture_makes_itself_again(made, host, base):
     again = Image.open(base / "output" / saved["filename"]).convert("RGB")
     # Save Image cuts off where ours rounds: one step of 255
     assert max(ImageChops.difference(picture, again).tobytes()) <= 1
+
+
+def test_scores_can_be_left_out_and_come_from_an_encoder_of_ones_own(made, host, base):
+    more = graph(folder_name="own", encoder=["6", 0])
+    more["6"] = load_encoder()
+    host.run(more)
+    host.run(graph(folder_name="none", scores=False))
+
+    def scores(folder: str) -> list[Any]:
+        text = (base / "output" / folder / "manifest.jsonl").read_text("utf-8")
+        return [json.loads(line)["scores"] for line in text.splitlines()]
+
+    assert scores("none") == [None, None]
+    assert scores("own") != scores("run")
+    assert all(-1 <= found["similarity"] <= 1 for found in scores("own"))
 
 
 def test_another_setting_needs_another_folder(made, host):

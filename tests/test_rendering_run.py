@@ -18,18 +18,27 @@ from PIL import Image, ImageChops
 from tryon_samples import tiny_config, tiny_model
 
 from unifashion_core.attention import math_attention
+from unifashion_core.encoder.checkpoint import load_encoder
 from unifashion_core.errors import InputError
-from unifashion_core.pocket import CLIP_MERGES, MEDIAPIPE
+from unifashion_core.imaging import to_tensor
+from unifashion_core.pocket import (
+    BERT_VOCABULARY,
+    CLIP_MERGES,
+    EFFICIENTNET_LITE0,
+    ENCODER,
+    MEDIAPIPE,
+)
 from unifashion_core.prepare.cache import PreparationCache
 from unifashion_core.prepare.person import load_networks
 from unifashion_core.prepare.preparer import Preparer
-from unifashion_core.rendering.item import RenderSettings, TryOnTools
+from unifashion_core.rendering.item import Rendered, RenderSettings, TryOnTools
 from unifashion_core.rendering.looks import lines_of, page_items, plan_sheets
 from unifashion_core.rendering.manifest import Manifest
 from unifashion_core.rendering.page import write_page
-from unifashion_core.rendering.plan import SETTINGS, Picture, Plan, PlanLists, Seeds
+from unifashion_core.rendering.plan import SETTINGS, Picture, Plan, PlanItem, PlanLists, Seeds
 from unifashion_core.rendering.run import RunHooks, RunOptions, RunReport, plan_job, render_plan
 from unifashion_core.rendering.saved import encode_picture, read_parameters
+from unifashion_core.rendering.scores import RunScorer, score_results
 from unifashion_core.tryon import checkpoint, config
 from unifashion_core.tryon.sampling import SamplerSettings
 from unifashion_core.wardrobe import render, render_person, sample_garment, sample_person
@@ -152,7 +161,8 @@ def test_a_corrupt_and_a_missing_garment_fail_alone_and_are_tried_again(tools, f
 def test_a_picture_tells_how_it_was_made_unless_it_shall_not(tools, folder, tmp_path):
     one = frozenset({0})
     hooks = RunHooks(
-        texts=lambda item: {"prompt": {"1": {"seed": item.seed}}}, score=lambda i, p: {"fit": 0.5}
+        texts=lambda item: {"prompt": {"1": {"seed": item.seed}}},
+        score=lambda item, made: {"fit": 0.5},
     )
     run(make_plan(folder), tools, tmp_path / "a", hooks, only=one, template="{person}/{seed}")
     (made,) = (tmp_path / "a" / "person0").glob("0_*.png")
@@ -206,6 +216,48 @@ def test_a_setting_of_an_item_counts_and_settings_are_the_samplers(tools, folder
     own = replace(plan.items[1], settings={"steps": 3})
     report = run(replace(plan, items=(plan.items[0], own)), tools, tmp_path)
     assert (report.done, report.batches) == (2, 2)
+
+
+def test_a_run_is_scored_as_the_scores_of_results_are(tools, folder, tmp_path):
+    place = {"tower": EFFICIENTNET_LITE0, "bert_vocabulary": BERT_VOCABULARY}
+    encoder = load_encoder(ENCODER, attention=math_attention(), **place)
+    asked: list[int] = []
+
+    def ready() -> Any:
+        asked.append(1)
+        return encoder
+
+    seen: dict[int, Rendered] = {}
+    scorer = RunScorer(ready)
+
+    def score(item: PlanItem, made: Rendered) -> Any:
+        seen[len(seen)] = made
+        return scorer(item, made)
+
+    plan = make_plan(folder).filtered("person=person0 AND seed=0")
+    bare = replace(plan.items[0], garment=None, prompt="a red t-shirt")
+    plan = replace(plan, items=(*plan.items[:2], bare))
+    run(plan, tools, tmp_path, RunHooks(score=score))
+    first, second, third = lines(tmp_path)
+    assert third["scores"] is None
+    assert len(asked) == 2
+    for number, line in enumerate((first, second)):
+        made, garment = seen[number], to_tensor(Image.open(folder / f"tee{number}.png"))
+        (wanted,) = score_results(
+            encoder, [made.image], [garment], [made.item.person.mask], [made.item.person.photo]
+        )
+        assert wanted.kept
+        assert line["scores"] == {"similarity": pytest.approx(wanted.similarity, abs=1e-4)}
+
+
+def test_a_score_that_fails_costs_no_picture(tools, folder, tmp_path):
+    def score(item: PlanItem, made: Rendered) -> dict[str, float]:
+        raise InputError("this encoder reads no pictures")
+
+    hooks = RunHooks(score=score)
+    report = run(make_plan(folder), tools, tmp_path, hooks, only=frozenset({0}))
+    assert (report.done, report.failed) == (1, [])
+    assert "no score: this encoder reads no pictures" in report.notes
 
 
 def test_stopping_keeps_what_is_done(tools, folder, tmp_path):

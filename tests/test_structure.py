@@ -113,14 +113,16 @@ def place(name: str) -> str:
 def allowed(source: str, target: str, name: str) -> bool:
     """Whether a module in place `source` may import `name`, which is in place `target`."""
     in_core = {"base", *PARTS, *UPPER, *SIDE}
+    shared = {"_preparer", "_encoder", "_tryon"}
     errors = name.split(".")[1:2] in (["types"], ["errors"])
     optional = errors or name.split(".")[1:2] == ["deps"]  # a web library goes through deps
     rows: dict[str, bool] = {
         "root": target in {"nodes"},
         "nodes": target in {"topic", "_comfy"},
-        "topic": target in {"_comfy", "_convert", "_types", "_preparer", "_tryon", *in_core},
+        "topic": target in {"_comfy", "_convert", "_types", *shared, *in_core},
         "_preparer": target in {"_comfy", "_types", "base", "prepare", "pocket"},
-        "_tryon": target in {"_comfy", "_convert", "_types", "_preparer", *in_core},
+        "_encoder": target in {"_comfy", "_types", "base", "encoder", "pocket"},
+        "_tryon": target in {"_comfy", "_convert", "_types", "_preparer", "_encoder", *in_core},
         "_convert": target in {"_comfy", "_types", "base"},
         "_types": target in {"_comfy", "base"},
         "_comfy": target == "_host" or errors,

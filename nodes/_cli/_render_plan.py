@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ...unifashion_core.rendering.page import PageItem
     from ...unifashion_core.rendering.plan import Plan
     from ...unifashion_core.rendering.run import RunReport
+    from ...unifashion_core.rendering.scores import RunScorer
 
 
 def run_plan(args: argparse.Namespace) -> int:
@@ -63,7 +65,16 @@ def _render(
     def step(done: int, total: int) -> None:
         line(done // PARTS, max(total // PARTS, 1))
 
-    return render_plan(plan, tools, manifest, options, RunHooks(on_step=step))
+    score = None if args.no_scores else _scorer(args)
+    return render_plan(plan, tools, manifest, options, RunHooks(on_step=step, score=score))
+
+
+def _scorer(args: argparse.Namespace) -> RunScorer:
+    """Scores by the encoder of --encoder, which is loaded when the first picture is there."""
+    from ...unifashion_core.rendering.scores import RunScorer
+    from ._encoder import load_chosen_encoder
+
+    return RunScorer(functools.cache(lambda: load_chosen_encoder(args)))
 
 
 def _dry_run(

@@ -20,7 +20,8 @@ also be lists to combine: {"persons": [...], "garments": ["folder"], "prompts": 
 Pictures go into DIR, each as it is made. DIR/manifest.jsonl says what was made, from which seed,
 and what failed and why; DIR/index.html shows it. Stop it whenever you like: the same command goes
 on where it was, and makes nothing twice that is there and whole. Lines may be added, changed or
-removed meanwhile. Exit code 1 only if nothing could be made.
+removed meanwhile. Each picture of a plan gets a score, how like its garment it is by the encoder:
+the page sorts by it. Exit code 1 only if nothing could be made.
 """
 
 from __future__ import annotations
@@ -89,6 +90,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan.add_argument(
         "--batch", type=int, default=8, metavar="N", help="pictures painted together at most"
     )
+    plan.add_argument(
+        "--no-scores",
+        action="store_true",
+        help="don't measure how like its garment each picture is",
+    )
     parser.add_argument(
         "--add-to",
         metavar="GALLERY",
@@ -104,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 _WORKFLOW_ONLY = ("set", "items", "server", "header", "input", "models")
-_PLAN_ONLY = ("product", "where")
+_PLAN_ONLY = ("product", "where", "no_scores")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -122,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
     wrong = [n for n in (_PLAN_ONLY if workflow else _WORKFLOW_ONLY) if getattr(args, n)]
     if wrong:
         kind = "plan, and this is a workflow" if workflow else "workflow, and this is a plan"
-        args.parser.error(f"--{wrong[0]} goes with a {kind}")
+        args.parser.error(f"--{wrong[0].replace('_', '-')} goes with a {kind}")
     if not workflow:
         if args.batch < 1:
             args.parser.error("--batch takes 1 or more")

@@ -74,14 +74,14 @@ class RunHooks:
         on_preview: Sees batches while they are painted.
         on_picture: Sees each finished picture with its place, item and line.
         texts: Further texts of an item's PNG: the workflow that makes this one picture.
-        score: Measures a picture; the scores go into the manifest.
+        score: Measures a result, such as `scores.RunScorer`; its scores go into the manifest.
     """
 
     on_step: OnStep | None = None
     on_preview: OnPreview | None = None
     on_picture: Callable[[int, PlanItem, Line, Image.Image], None] | None = None
     texts: Callable[[PlanItem], Mapping[str, Any]] = _nothing
-    score: Callable[[PlanItem, Image.Image], dict[str, float]] | None = None
+    score: Callable[[PlanItem, Rendered], Mapping[str, float]] | None = None
 
 
 @dataclass
@@ -335,7 +335,7 @@ class _Run:
 
     def _save(self, todo: _Todo, settings: RenderSettings, made: Rendered, seconds: float) -> None:
         picture, item = to_pil(made.image), todo.item
-        scores = self.hooks.score(item, picture) if self.hooks.score else None
+        scores = self._scored(item, made)
         metadata = self.options.metadata
         parameters = self._parameters(todo, made, scores) if metadata else {}
         told = self.hooks.texts if metadata and self.options.format == "png" else _nothing
@@ -349,6 +349,15 @@ class _Run:
         self._tell(PARTS * self._handled)
         if self.hooks.on_picture is not None:
             self.hooks.on_picture(todo.place, item, line, picture)
+
+    def _scored(self, item: PlanItem, made: Rendered) -> dict[str, float] | None:
+        if self.hooks.score is None:
+            return None
+        try:
+            return dict(self.hooks.score(item, made)) or None
+        except UniFashionError as e:  # a picture is worth keeping without a score too
+            self.report.notes.append(f"no score: {e}")
+            return None
 
     def _parameters(
         self, todo: _Todo, made: Rendered, scores: dict[str, float] | None

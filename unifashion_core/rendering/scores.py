@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import ShapeError
-from ..imaging import to_pil
+from ..imaging import to_pil, to_tensor
 from ..prepare.fit import check_mask, mask_box
 from ..types import ImageEncoder, OnStep
+from .item import Rendered
+from .plan import Picture, PlanItem
 
 BATCH = 16
+SIMILARITY = "similarity"
+"""What a run's lines call `TryOnScore.similarity`."""
+
+_GARMENTS = 256  # whose tokens a run keeps at hand
 
 
 @dataclass(frozen=True)
@@ -57,18 +64,59 @@ def score_results(
         ShapeError: If a mask or a photo has another size than its result.
     """
     cut = [_worn(result, mask) for result, mask in zip(results, masks, strict=True)]
-    pictures = [*cut, *(_plain(garment) for garment in garments)]
-    tokens: list[Tensor] = []
-    for start in range(0, len(pictures), BATCH):
-        some = [encoder.preprocess(to_pil(p)) for p in pictures[start : start + BATCH]]
-        tokens += list(encoder.encode_pixels(torch.stack(some)).tokens)
-        if on_step is not None:
-            on_step(len(tokens), len(pictures))
+    tokens = _tokens(encoder, [*cut, *(_plain(garment) for garment in garments)], on_step)
     found: list[TryOnScore] = []
     for number, (result, mask, photo) in enumerate(zip(results, masks, photos, strict=True)):
-        scores = tokens[len(results) + number] @ tokens[number].T
-        found.append(TryOnScore(float(scores.amax(dim=1).mean()), _outside(result, mask, photo)))
+        similarity = _similarity(tokens[len(results) + number], tokens[number])
+        found.append(TryOnScore(similarity, _outside(result, mask, photo)))
     return found
+
+
+class RunScorer:
+    """Scores each picture of a plan's run as it is made; a garment is encoded once. A picture
+    that was led by words or a sketch alone has no garment to be like, and gets no score.
+
+    Args:
+        ready: Gives the encoder, its weights on the device; called right before it is used.
+    """
+
+    def __init__(self, ready: Callable[[], ImageEncoder]) -> None:
+        self._ready = ready
+        self._known: OrderedDict[Hashable, Tensor] = OrderedDict()
+
+    def __call__(self, item: PlanItem, made: Rendered) -> dict[str, float]:
+        """What stands in the item's line; as `score_results` measures it."""
+        if item.garment is None or item.sketch is not None:
+            return {}
+        encoder = self._ready()
+        garment = self._garment(encoder, item.garment)
+        (worn,) = _tokens(encoder, [_worn(made.image, made.item.person.mask)])
+        return {SIMILARITY: round(_similarity(garment, worn), 4)}
+
+    def _garment(self, encoder: ImageEncoder, picture: Picture) -> Tensor:
+        key = id(picture.image) if picture.path is None else picture.path
+        if key not in self._known:
+            (self._known[key],) = _tokens(encoder, [to_tensor(picture.open())])
+            while len(self._known) > _GARMENTS:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key]
+
+
+def _tokens(
+    encoder: ImageEncoder, pictures: Sequence[Tensor], on_step: OnStep | None = None
+) -> list[Tensor]:
+    found: list[Tensor] = []
+    for start in range(0, len(pictures), BATCH):
+        some = [encoder.preprocess(to_pil(p)) for p in pictures[start : start + BATCH]]
+        found += list(encoder.encode_pixels(torch.stack(some)).tokens)
+        if on_step is not None:
+            on_step(len(found), len(pictures))
+    return found
+
+
+def _similarity(garment: Tensor, worn: Tensor) -> float:
+    return float((garment @ worn.T).amax(dim=1).mean())
 
 
 def best_first(scores: Sequence[TryOnScore]) -> list[int]:
