@@ -126,3 +126,9 @@ def test_without_pocket_weights_a_model_is_asked_for(pack, monkeypatch, tmp_path
         pocket.pocket_tryon()
     (tmp_path / "tryon").mkdir()
     assert pocket.pocket_tryon() == tmp_path / "tryon"
+
+
+def test_the_solver_by_default_is_the_cores(pack):
+    cli, sampling = pack.module("nodes._cli"), pack.module("unifashion_core.tryon.sampling")
+    args = cli.command_parser("tryon").parse_args(["--person", "p", "--garment", "g", "--out", "o"])
+    assert args.solver == sampling.DEFAULT_SOLVER

@@ -44,9 +44,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--solver",
-        choices=("dpm++2m", "unipc", "ddim", "plms", "lcm"),
-        default="dpm++2m",
-        help="plms is the paper's; lcm is for distilled models alone (default: dpm++2m)",
+        choices=("unipc", "dpm++2m", "ddim", "plms", "lcm"),
+        default="unipc",
+        help="plms is the paper's; lcm is for distilled models alone (default: unipc)",
     )
     parser.add_argument(
         "--guidance",
