@@ -4,7 +4,8 @@
 // writes what it saw as JSON: of each workflow missing and red nodes, nodes that overlap, widgets with an
 // unknown choice, failed requests, page errors, the API prompt and how the run ended; of the page the names
 // of nodes by language, the blueprints that the server lists, and the help pages. A file in a folder
-// `subgraphs` is a blueprint: it is opened and not run.
+// `subgraphs` is a blueprint: it is opened and not run. A .png is dropped onto the empty page, as a user
+// does, and so is one that a workflow saved; what the page then holds is written.
 // PLAYWRIGHT names the folder that holds node_modules/playwright-core, CHROMIUM the browser.
 import fs from 'node:fs';
 import path from 'node:path';
@@ -12,7 +13,8 @@ import { createRequire } from 'node:module';
 
 const [base, outFile, shots, ...files] = process.argv.slice(2);
 const blueprints = files.filter(f => path.basename(path.dirname(f)) === 'subgraphs');
-const workflows = files.filter(f => !blueprints.includes(f));
+const pictures = files.filter(f => path.extname(f) === '.png');
+const workflows = files.filter(f => !blueprints.includes(f) && !pictures.includes(f));
 const { chromium } = createRequire(path.join(process.env.PLAYWRIGHT, 'x.js'))('playwright-core');
 const TIMEOUT = 900000; // a busy machine is slow
 const RENDERERS = { canvas: false, vue: true };
@@ -24,7 +26,7 @@ const browser = await chromium.launch({
   args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--use-gl=swiftshader',
     '--enable-unsafe-swiftshader'],
 });
-const seen = { workflows: [], blueprints: [] };
+const seen = { workflows: [], blueprints: [], dropped: [] };
 try {
   const page = await openPage(browser);
   seen.start = takeNotes(page);
@@ -34,6 +36,9 @@ try {
     for (const file of workflows) seen.workflows.push(await check(page, file, renderer));
     for (const file of blueprints) seen.blueprints.push(await open(page, file, renderer));
   }
+  await set(page, 'Comfy.VueNodes.Enabled', false);
+  for (const file of pictures) seen.dropped.push(await drop(page, file, fs.readFileSync(file)));
+  for (const [name, bytes] of await savedPictures(page)) seen.dropped.push(await drop(page, name, bytes));
   seen.help = await readHelp(page);
   seen.languages = await readNames(page, workflows[0]);
 } finally {
@@ -194,6 +199,52 @@ async function shoot(page, name) {
   });
   await page.waitForTimeout(700);
   await page.screenshot({ path: path.join(shots, `${name}.png`), animations: 'disabled' });
+}
+
+// Let a picture's file fall onto the middle of the canvas.
+async function drop(page, name, bytes) {
+  await page.evaluate(() => app.graph.clear());
+  await page.evaluate(([name, data]) => {
+    const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0));
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File([bytes], name, { type: 'image/png' }));
+    const at = { clientX: innerWidth / 2, clientY: innerHeight / 2, bubbles: true, cancelable: true, dataTransfer };
+    for (const type of ['dragenter', 'dragover', 'drop']) {
+      document.elementFromPoint(at.clientX, at.clientY).dispatchEvent(new DragEvent(type, at));
+    }
+  }, [path.basename(name), bytes.toString('base64')]);
+  await page.waitForFunction(() => app.graph.nodes.length > 0, null, { timeout: 60000 });
+  await page.waitForTimeout(1500);
+  await closeDialogs(page);
+  const title = path.basename(name, '.png');
+  await shoot(page, `dropped_${title}`);
+  const nodes = await readNodes(page);
+  return {
+    name: title, ...takeNotes(page),
+    missing: nodes.filter(n => n.missing).map(n => n.name),
+    red: nodes.filter(n => n.red).map(n => n.name),
+    types: await page.evaluate(() => app.graph.nodes.map(n => n.type)),
+    prompt: await page.evaluate(async () => (await app.graphToPrompt()).output),
+  };
+}
+
+// The last picture of each name that the page's workflows saved.
+async function savedPictures(page) {
+  const files = await page.evaluate(async () => {
+    const all = Object.values(await (await fetch('/history')).json());
+    return all.flatMap(run => Object.values(run.outputs).flatMap(o => o.images ?? []))
+      .filter(f => f.type === 'output');
+  });
+  const last = new Map(files.map(f => [`${f.subfolder}/${f.filename.replace(/_\d+_?\.png$/, '')}`, f]));
+  const found = [];
+  for (const file of last.values()) {
+    const data = await page.evaluate(async f => {
+      const bytes = new Uint8Array(await (await fetch(`/view?${new URLSearchParams(f)}`)).arrayBuffer());
+      return btoa(bytes.reduce((text, byte) => text + String.fromCharCode(byte), ''));
+    }, file);
+    found.push([file.filename, Buffer.from(data, 'base64')]);
+  }
+  return found;
 }
 
 async function readHelp(page) {

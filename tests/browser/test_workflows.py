@@ -14,6 +14,9 @@ from typing import Any
 
 import conftest
 import pytest
+from PIL import Image
+from test_render_variations_node import graph as plan_graph
+from test_tryon_nodes import save_model
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent
@@ -42,6 +45,12 @@ def playwright(folder: Path) -> Path:
     return folder
 
 
+def plan_picture(host: Any, base: Path) -> Path:
+    """A picture of a plan, of garments and a person that have no file."""
+    made = host.run(plan_graph(folder_name="dropped", name="{index:03}"))
+    return base / "output" / "dropped" / made.ui["5"]["images"][1]["filename"]
+
+
 @pytest.fixture(scope="module")
 def seen(request: Any, pack: Any, tmp_path_factory: Any) -> dict[str, Any]:
     """What the page showed; one server and one browser for everything."""
@@ -51,18 +60,21 @@ def seen(request: Any, pack: Any, tmp_path_factory: Any) -> dict[str, Any]:
     server = pack.module("nodes._host.http").HostServer
     shots = Path(os.environ.get("UNIFASHION_SHOTS") or base)
     out = base / "seen.json"
-    with server(pack.make_host(base), pack=ROOT, page=True) as running:
+    save_model(pack, base / "models" / "unifashion_tryon" / "tiny")
+    host = pack.make_host(base)
+    picture = plan_picture(host, base)
+    with server(host, pack=ROOT, page=True) as running:
         command = ["node", str(HERE / "check.mjs"), running.url, str(out), str(shots)]
         env = {**os.environ, "PLAYWRIGHT": str(tools), "CHROMIUM": conftest.chromium() or ""}
         done = subprocess.run(
-            [*command, *map(str, [*WORKFLOWS, *BLUEPRINTS])],
+            [*command, *map(str, [*WORKFLOWS, *BLUEPRINTS, picture])],
             env=env,
             capture_output=True,
             text=True,
             timeout=3600,
         )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(out.read_text(encoding="utf-8"))
+    return {**json.loads(out.read_text(encoding="utf-8")), "picture": picture}
 
 
 def _entry(
@@ -126,6 +138,22 @@ def test_the_page_shows_nodes_in_the_users_language(seen):
 def test_a_template_gives_exactly_its_api_twin(seen, path, renderer):
     twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
     assert _bare(_entry(seen, path, renderer)["prompt"]) == _bare(twin)
+
+
+def test_a_plans_picture_dropped_into_the_page_makes_itself_and_no_other(seen):
+    path: Path = seen["picture"]
+    (dropped,) = (entry for entry in seen["dropped"] if entry["name"] == path.stem)
+    faults = {fault: dropped[fault] for fault in ("missing", "red") if dropped[fault]}
+    assert faults | _faults(dropped) == {}
+    with Image.open(path) as image:
+        wanted = json.loads(image.info["prompt"])
+    found = _bare(dropped["prompt"])
+    assert {i: node["class_type"] for i, node in found.items()} == {
+        i: node["class_type"] for i, node in wanted.items()
+    }
+    for number, node in wanted.items():
+        for name, value in node["inputs"].items():
+            assert found[number]["inputs"][name] == value, (number, name)
 
 
 def _bare(prompt: dict[str, Any]) -> dict[str, Any]:
