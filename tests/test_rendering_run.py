@@ -219,7 +219,7 @@ def test_a_setting_of_an_item_counts_and_settings_are_the_samplers(tools, folder
 
 
 def test_a_run_is_scored_as_the_scores_of_results_are(tools, folder, tmp_path):
-    place = {"tower": EFFICIENTNET_LITE0, "bert_vocabulary": BERT_VOCABULARY}
+    place: Any = {"tower": EFFICIENTNET_LITE0, "bert_vocabulary": BERT_VOCABULARY}
     encoder = load_encoder(ENCODER, attention=math_attention(), **place)
     asked: list[int] = []
 

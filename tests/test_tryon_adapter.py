@@ -23,7 +23,7 @@ from unifashion_core.tryon.checkpoint import convert_tryon, load_tryon, save_try
 from unifashion_core.tryon.condition import encode_person, make_condition
 from unifashion_core.tryon.config import AdapterConfig, TryOnConfig, UNetConfig
 from unifashion_core.tryon.context import encode_texts, free_context
-from unifashion_core.tryon.lora import apply_lora, diffusers_name
+from unifashion_core.tryon.lora import apply_lora, diffusers_name, with_lora
 from unifashion_core.tryon.sampling import SamplerSettings, sample
 from unifashion_core.tryon.unet import TryOnUNet
 from unifashion_core.types import Embedding, Query, QueryPart
@@ -249,6 +249,27 @@ def test_lora_of_convolutions_text_encoder_and_output(tmp_path: Path) -> None:
     assert torch.allclose(got, was + text_up @ text_down, atol=1e-6)
     got, was = (m.unet.get_submodule(out).get_parameter("weight") for m in (model, plain))
     assert torch.allclose(got, was + out_up @ out_down, atol=1e-6)
+
+
+def test_a_lora_on_a_copy_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    model, plain, merged = tiny_model(), tiny_model(), tiny_model()
+    down, up = halves(model.unet.get_submodule(QUERY))
+    path = tmp_path / "x.safetensors"
+    save_file({f"unet.{FIRST}.to_q.lora_A.weight": down, f"unet.{FIRST}.to_q.lora_B.weight": up},
+              path)  # fmt: skip
+    made = with_lora(model, path, 0.5)
+    apply_lora(merged, path, 0.5)
+    assert made.changed == {"unet": 1}
+    assert made.model.context is model.context
+    assert made.model.garment is model.garment
+    for name, weight in made.model.unet.state_dict().items():
+        assert torch.equal(weight, merged.unet.state_dict()[name]), name
+        assert torch.equal(model.unet.state_dict()[name], plain.unet.state_dict()[name]), name
+    ours = {p.data_ptr() for p in made.model.unet.parameters()}
+    assert not ours & {p.data_ptr() for p in model.unet.parameters()}
+    back = with_lora(made.model, path, -0.5).model.unet.state_dict()
+    for name, weight in plain.unet.state_dict().items():
+        assert torch.allclose(back[name], weight, atol=1e-6), name
 
 
 @pytest.mark.parametrize(

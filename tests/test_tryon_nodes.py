@@ -9,6 +9,7 @@ import node_graphs as graphs
 import pytest
 import torch
 from node_graphs import node
+from safetensors.torch import save_file
 from tryon_samples import tiny_config, tiny_model
 
 FEW = {"seed": 3, "steps": 4, "solver": "dpm++2m", "guidance": 1.0}
@@ -247,3 +248,50 @@ def test_a_mask_without_its_photo_is_refused(host):
         "show": node("PreviewImage", images=["design", 0]),
     }  # fmt: skip
     assert "a mask and no photo that it marks" in error_of(host, design)
+
+
+def save_lora(base: Path, name: str, prefix: str) -> None:
+    """A LoRA for one layer of the tiny model's UNet."""
+    (base / "models" / "loras").mkdir(exist_ok=True)
+    rng = torch.Generator().manual_seed(1)
+    state = {
+        f"{prefix}.lora_down.weight": torch.randn(2, 16, generator=rng),
+        f"{prefix}.lora_up.weight": torch.randn(16, 2, generator=rng),
+    }
+    save_file(state, base / "models" / "loras" / name)
+
+
+LAYER = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+
+
+def test_a_lora_goes_over_a_model_and_the_model_stays(host):
+    base = host.folders.models.parent
+    save_lora(base, "style.safetensors", LAYER)
+    save_lora(base, "other.safetensors", "lora_unet_double_blocks_0_img_attn_qkv")
+
+    def with_lora(strength: float | None, lora: str = "style.safetensors") -> dict[str, Any]:
+        more = graph({"hint_strength": 0.9})
+        more["sample"]["inputs"]["seed"] = 91
+        if strength is None:
+            return more
+        values = {"model": ["load", 0], "lora": lora, "strength": strength}
+        more["lora"] = node("UniFashion_LoadTryOnLora", **values)
+        more["told"] = node("PreviewAny", source=["lora", 1])
+        for name in ("condition", "sample"):
+            more[name]["inputs"]["model"] = ["lora", 0]
+        return more
+
+    plain, result = host.run(with_lora(None)), host.run(with_lora(2.0))
+    assert result.value("lora", 1).startswith(
+        "tiny + style.safetensors at 2: 1 layer of the UNet; fingerprint "
+    )
+    assert not torch.equal(result.value("sample"), plain.value("sample"))
+    assert result.value("condition").fingerprint != plain.value("condition").fingerprint
+    again = host.run(with_lora(0.0))
+    assert again.value("lora").fingerprint == plain.value("condition").fingerprint
+    assert torch.equal(again.value("sample"), plain.value("sample"))
+    other = with_lora(1.0, "other.safetensors")
+    assert "Give a LoRA for Stable Diffusion 1" in error_of(host, other)
+    mixed = with_lora(1.0)
+    mixed["sample"]["inputs"]["model"] = ["load", 0]
+    assert "the condition was made for another model" in error_of(host, mixed)

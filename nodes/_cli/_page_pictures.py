@@ -258,6 +258,8 @@ def _try_on_pictures(host: Host) -> Iterator[tuple[str, list[Panel]]]:
     graph.add("garment", "SampleWardrobe", what="garment", category="shirt", seed=9, size=512)
     graph.add("encoder", "LoadEncoder")
     graph.add("model", "LoadTryOn")
+    _save_lora(host.folders.models / "loras" / "linen.safetensors")
+    graph.add("lora", "LoadTryOnLora", model="model", lora="linen.safetensors", strength=0.8)
     given = {"person": "person", "garment": "garment"}
     graph.add("condition", "TryOnCondition", model="model", **given)
     graph.add("worn", "SampleTryOn", model="model", condition="condition")
@@ -267,10 +269,29 @@ def _try_on_pictures(host: Host) -> Iterator[tuple[str, list[Panel]]]:
     graph.run()
     person, garment, worn = graph.value("person"), graph.value("garment"), graph.value("worn")
     yield "LoadTryOn", [worn, graph.value("model", 1)]
+    yield "LoadTryOnLora", [person, garment, graph.value("lora", 1)]
     yield "TryOnCondition", [person, garment, graph.value("condition", 1)]
     yield "SampleTryOn", [person, garment, worn]
     yield "DesignGarment", ["a red t-shirt", graph.value("design")]
     yield "ScoreTryOn", [worn, garment, graph.value("score", 2)]
+
+
+def _save_lora(path: Path) -> None:
+    """A LoRA of one layer that changes nothing to speak of: the page shows what is said of it."""
+    import torch
+    from safetensors.torch import save_file
+
+    from ...unifashion_core.pocket import pocket_tryon
+    from ...unifashion_core.weights import read_weights
+
+    layer = "input_blocks.1.1.proj_in"
+    tensors = read_weights(pocket_tryon()).tensors
+    (weight,) = (tensors[n] for n in tensors if n.endswith(f"diffusion_model.{layer}.weight"))
+    width = weight.shape[0]
+    name = f"lora_unet_{layer.replace('.', '_')}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    halves = {"down": torch.full((2, width), 1e-4), "up": torch.full((width, 2), 1e-4)}
+    save_file({f"{name}.lora_{kind}.weight": half for kind, half in halves.items()}, path)
 
 
 def _picture(value: Any) -> Image.Image:

@@ -7,12 +7,14 @@ checkpoint; they are trained on plain Stable Diffusion 1, whose layers the try-o
 
 from __future__ import annotations
 
+import copy
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -66,17 +68,80 @@ def apply_lora(model: TryOnModel, path: Path, strength: float = 1.0) -> int:
         InputError: If the strength is no number.
         FolderError: If there is nothing at the path.
     """
-    if not math.isfinite(strength):
-        raise InputError(f"LoRA {path.name}: strength {strength}. Choose a number; 1 is usual.")
+    _check_strength(path, strength)
+    where = f"LoRA {path}"
+    return _merge(model, _pairs(read_weights(path).tensors, where), strength, where)
+
+
+@dataclass(frozen=True)
+class WithLora:
+    """A model with a LoRA merged in.
+
+    Attributes:
+        model: Shares the networks that did not change.
+        changed: Layers that changed, by their network's name in `TryOnModel.modules`.
+    """
+
+    model: TryOnModel
+    changed: Mapping[str, int]
+
+
+def with_lora(
+    model: TryOnModel, path: Path, strength: float = 1.0, *, device: torch.device | str = "cpu"
+) -> WithLora:
+    """As `apply_lora`, on copies of the networks that change: the model given stays as it is.
+
+    Args:
+        model: As loaded, its networks on any device.
+        path: As `apply_lora`.
+        strength: Likewise.
+        device: Where the copies go, straight from where the networks are.
+    """
+    _check_strength(path, strength)
     where = f"LoRA {path}"
     pairs = _pairs(read_weights(path).tensors, where)
-    layers = _layers(model)
+    _check_places(pairs, _layers(model), where)  # before anything large is copied
+    counts = Counter(key.partition(":")[0] for key in pairs)
+    fields: dict[str, nn.Module] = {}
+    if "unet" in counts:
+        fields["unet"] = _copied(model.unet, device)
+    if "text" in counts:
+        fields["context"] = _copied(model.context, device)
+    made = replace(model, **fields)  # pyright: ignore[reportArgumentType] # of their classes
+    _merge(made, pairs, strength, where)
+    return WithLora(made, dict(counts))
+
+
+def _copied(network: nn.Module, device: torch.device | str) -> nn.Module:
+    """A network with weights of its own, each copied once."""
+    known: dict[int, Any] = {}
+    for weight in network.parameters():
+        value = weight.detach().to(device, copy=True)
+        known[id(weight)] = nn.Parameter(value, requires_grad=weight.requires_grad)
+    for kept in network.buffers():
+        known[id(kept)] = kept.detach().to(device, copy=True)
+    return copy.deepcopy(network, known)
+
+
+def _check_strength(path: Path, strength: float) -> None:
+    if not math.isfinite(strength):
+        raise InputError(f"LoRA {path.name}: strength {strength}. Choose a number; 1 is usual.")
+
+
+def _check_places(
+    pairs: Mapping[str, _Pair], layers: Mapping[str, nn.Linear | nn.Conv2d], where: str
+) -> None:
     unknown = [name for key, pair in pairs.items() if key not in layers for name in pair.names]
     if unknown:
         raise CheckpointError(
             f"{where}: {len(unknown)} tensors have no place in this model: {shorten(unknown)}. "
             "Give a LoRA for Stable Diffusion 1 (not SDXL or Flux; no LoHa or LoKr)."
         )
+
+
+def _merge(model: TryOnModel, pairs: Mapping[str, _Pair], strength: float, where: str) -> int:
+    layers = _layers(model)
+    _check_places(pairs, layers, where)
     changes = {key: _change(pair, layers[key], f"{where}: {key}") for key, pair in pairs.items()}
     for key, change in changes.items():
         weight = layers[key].weight
