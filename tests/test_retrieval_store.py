@@ -9,12 +9,14 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from unifashion_core.errors import GalleryBusyError, GalleryError, ShapeError
+from unifashion_core.retrieval import appending
 from unifashion_core.retrieval.layout import Segment, segment_bytes
 from unifashion_core.retrieval.schema import DATABASE
 from unifashion_core.retrieval.store import Gallery, create_gallery, open_gallery
@@ -347,6 +349,26 @@ def test_a_full_disk_leaves_the_old_revision(
     monkeypatch.undo()
 
     assert files(gallery) == ["a.png"]
+
+
+def refused(*_: int) -> None:
+    raise OSError(22, "Invalid argument")
+
+
+@pytest.mark.parametrize("advise", [None, refused])
+def test_a_system_that_takes_no_hints_stores_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, advise: Callable[..., None] | None
+) -> None:
+    galleries = [made(tmp_path / name) for name in ("spring", "summer")]
+    monkeypatch.setattr(appending, "DISK_BYTES", 1)
+    with GalleryWriter(galleries[0]) as writer:
+        add(writer, ["a.png", "b.png"])
+    monkeypatch.setattr(appending, "_ADVISE", advise)
+    with GalleryWriter(galleries[1]) as writer:
+        add(writer, ["a.png", "b.png"])
+    segments = [(g.path / "tokens-000001.seg").read_bytes() for g in galleries]
+    assert segments[0] == segments[1]
+    assert files(galleries[1]) == ["a.png", "b.png"]
 
 
 def test_ctrl_c_inside_a_write_ends_the_writer_and_keeps_the_old_revision(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from io import FileIO
@@ -32,11 +32,15 @@ from .layout import (
 )
 from .quantise import EightBit, quantise_and_measure
 
+DISK_BYTES = 1 << 21
+"""Bytes that the disk is given while the next are still copied to the system."""
 EARLY_ROWS = 64
 """Rows of a call from which they begin to be written at once, while the caller goes on."""
 
 Column: TypeAlias = npt.NDArray[np.generic]
 
+_ADVISE: Callable[[int, int, int, int], None] | None = getattr(os, "posix_fadvise", None)
+_NOT_NEEDED: int = getattr(os, "POSIX_FADV_DONTNEED", 0)
 _BINARY: int = getattr(os, "O_BINARY", 0)
 
 
@@ -217,16 +221,27 @@ def _store(
 
     At its place, not at the end of the file: an interrupted write may have left something.
     """
-    file.seek(segment.offset)
+    place = file.seek(segment.offset)
     for piece in (*pieces, None):
         for data in _padded(last.result() if piece is None else piece):
             while data:
-                data = data[file.write(data) :]
+                done = file.write(data[:DISK_BYTES])
+                if done == DISK_BYTES:
+                    _begin_to_sync(file, place, done)
+                data, place = data[done:], place + done
     os.fsync(file.fileno())
     if folder is not None:
         sync_folder(folder)
     rows_check, copy_check = checks.result()
     return replace(segment, rows_check=rows_check, copy_check=copy_check)
+
+
+def _begin_to_sync(file: FileIO, place: int, size: int) -> None:
+    """Let the disk begin with some bytes, while others are still copied to the system."""
+    if _ADVISE is not None:
+        with contextlib.suppress(OSError):  # a hint: it may be refused
+            # What isn't on the disk yet can't be dropped: it is sent there.
+            _ADVISE(file.fileno(), place, size, _NOT_NEEDED)
 
 
 def _checksums(pieces: Sequence[Column], last: Future[Sums]) -> tuple[int, int]:
