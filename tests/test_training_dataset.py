@@ -109,4 +109,4 @@ def test_changed_photo_stops_it(photos: tuple[Path, list[Photo]], tmp_path: Path
 
 def test_lines_are_plain_json(built: Path) -> None:
     line = json.loads((built / "phase1.jsonl").read_text().splitlines()[0])
-    assert set(line) == {"image", "captions", "attributes", "source"}
+    assert set(line) == {"image", "captions", "attributes", "source", "origin"}

@@ -18,7 +18,8 @@ from unifashion_core.errors import CheckpointError, FolderError, InputError
 from unifashion_core.pocket import EFFICIENTNET_LITE0
 from unifashion_core.training.config import OptimConfig, TrainConfig, read_config
 from unifashion_core.training.loss_values import Texts
-from unifashion_core.training.objectives import _prompt_loss
+from unifashion_core.training.losses import similarity
+from unifashion_core.training.objectives import prompt_loss
 from unifashion_core.training.phases import Paths, run_phase
 from unifashion_core.training.trainer import Progress, rate_at
 
@@ -109,10 +110,11 @@ def test_a_picture_that_no_prompt_is_true_of_changes_no_prompt_loss() -> None:
     )
     prompts = Texts(torch.tensor([[2, 5, 3], [2, 6, 3]]), torch.ones(2, 3, dtype=torch.int64))
     verdicts = torch.tensor([[1, -1], [-1, 1], [-1, -1]], dtype=torch.int8)
-    alone = _prompt_loss(model, images[:2], prompts, verdicts[:2])
+    scores = similarity(model.text_features(prompts.ids, prompts.mask), images).T / model.temp
+    alone = prompt_loss(scores[:2], verdicts[:2])
     assert torch.isfinite(alone)
-    torch.testing.assert_close(_prompt_loss(model, images, prompts, verdicts), alone)
-    assert _prompt_loss(model, images[2:], prompts, verdicts[2:]) == 0.0
+    torch.testing.assert_close(prompt_loss(scores, verdicts), alone)
+    assert prompt_loss(scores[2:], verdicts[2:]) == 0.0
 
 
 def test_second_phase_resumes_exactly(data: Path, finished: Path, tmp_path: Path) -> None:

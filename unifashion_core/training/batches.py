@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..text import Tokenizer, process_caption
 from .arrays import as_tensor
+from .beliefs import class_beliefs
 from .claims import YES, Attributes, ClaimReader, ClaimTable, values_of
 from .config import TrainConfig
 from .features import FeatureSource
@@ -38,6 +39,9 @@ class PairBatch:
         kinship: How much two pictures are alike by the configured attributes, (B, B), float32.
         prompts: M prompts of the configured template, or None.
         prompt_verdicts: Each of them on each picture, (M, B), int8.
+        prompt_beliefs: How much of a picture's target each prompt has by the beliefs on its class,
+            (M, B); a column sums to 1, or to 0 where no prompt is true of the picture. None without
+            beliefs.
     """
 
     tokens: Tensor
@@ -47,6 +51,7 @@ class PairBatch:
     kinship: Tensor
     prompts: Texts | None = None
     prompt_verdicts: Tensor | None = None
+    prompt_beliefs: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,7 @@ class PairSource:
         self._features, self._config = features, config
         self._kin = _KinTable([r.attributes for r in records], config.loss.image_attributes)
         self._prompts = [book.numbers(p) for p in prompt_texts(records, config)]
+        self._believed = _BelievedPrompts(records, features, config)
         self.sampler = pair_sampler(records, config)
 
     def batch(self, step: int, rng: np.random.Generator) -> tuple[PairBatch, Indices]:
@@ -141,7 +147,7 @@ class PairSource:
         full = self._book.numbers([r.captions[0] for r in records]) if first else numbers
         verdicts = self._book.verdicts(numbers, chosen)
         np.fill_diagonal(verdicts, YES)
-        prompts, prompt_verdicts = self._draw_prompts(chosen, rng)
+        prompts, prompt_verdicts, prompt_beliefs = self._draw_prompts(chosen, rng)
         return (
             PairBatch(
                 tokens=self._features(chosen, rng),
@@ -151,18 +157,100 @@ class PairSource:
                 kinship=self._kin(chosen),
                 prompts=prompts,
                 prompt_verdicts=prompt_verdicts,
+                prompt_beliefs=prompt_beliefs,
             ),
             chosen,
         )
 
     def _draw_prompts(
         self, chosen: Indices, rng: np.random.Generator
-    ) -> tuple[Texts | None, Tensor | None]:
+    ) -> tuple[Texts | None, Tensor | None, Tensor | None]:
         if not self._prompts:
-            return None, None
-        numbers = self._prompts[int(rng.integers(len(self._prompts)))]
+            return None, None, None
+        template = int(rng.integers(len(self._prompts)))
+        numbers = self._prompts[template]
         verdicts = self._book.verdicts(numbers, chosen)
-        return self._book.tokens(numbers), as_tensor(verdicts)
+        believed = self._believed(template, verdicts, chosen)
+        return self._book.tokens(numbers), as_tensor(verdicts), believed
+
+
+class _BelievedPrompts:
+    """Targets of the prompts by what is believed of a picture's class (its first kinship
+    attribute), the other attributes as its label has them."""
+
+    def __init__(
+        self, records: Sequence[ImageRecord], features: FeatureSource, config: TrainConfig
+    ) -> None:
+        self._names: list[list[str]] = []
+        self._sizes: list[list[int]] = []
+        if not (config.loss.prompts and config.loss.beliefs):
+            return
+        self._attribute = config.loss.image_attributes[0]
+        values = held_values(records, self._attribute)
+        self._own = np.array(
+            [values.index(values_of(r.attributes[self._attribute])[0]) for r in records]
+        )
+        self._chances = _chances(records, self._own, len(values), features)
+        for template in config.sampling.prompt_templates:
+            names = _named(template)
+            self._names.append(names)
+            self._sizes.append([len(held_values(records, name)) for name in names])
+
+    def __call__(
+        self, template: int, verdicts: npt.NDArray[np.int8], chosen: Indices
+    ) -> Tensor | None:
+        """(M, B), see `PairBatch.prompt_beliefs`."""
+        if not self._names or self._attribute not in self._names[template]:
+            return None
+        axis = self._names[template].index(self._attribute)
+        grid = verdicts.reshape(*self._sizes[template], len(chosen))
+        grid = np.moveaxis(grid, axis, 0)  # (classes, ..., B)
+        # What a prompt says beside the class is true of a picture if it is so in its own class.
+        rows = np.moveaxis(grid, -1, 0)[np.arange(len(chosen)), self._own[chosen]]  # (B, ...)
+        true = np.moveaxis(rows, 0, -1) == YES
+        chances = self._chances[chosen].T  # (classes, B)
+        spread = chances.reshape(len(chances), *[1] * (true.ndim - 1), len(chosen)) * true[None]
+        target = np.moveaxis(spread, 0, axis).reshape(len(verdicts), len(chosen))
+        whole = target.sum(axis=0)
+        return as_tensor((target / np.where(whole > 0, whole, 1)).astype(np.float32))
+
+
+def _chances(
+    records: Sequence[ImageRecord],
+    own: Indices,
+    count: int,
+    features: FeatureSource,
+) -> npt.NDArray[np.float32]:
+    """Beliefs on each record's class, (N, C): a photo's and its copies' by readings that saw
+    neither; of other records the label."""
+    if features.summaries is None:
+        raise InputError(
+            "Training config: 'beliefs' read cached features. Set 'cache': {'views': ...}."
+        )
+    chances = np.eye(count, dtype=np.float32)[own]
+    photos = [i for i, r in enumerate(records) if r.source == "photo" and r.origin]
+    found = class_beliefs(
+        features.summaries()[photos],
+        as_tensor(own[photos]),
+        [records[i].origin for i in photos],
+        count,
+    )
+    by_origin = {
+        records[i].origin: row.numpy() for i, row in zip(photos, found.chances, strict=True)
+    }
+    for i, record in enumerate(records):
+        if record.origin in by_origin and record.source != "wardrobe":
+            chances[i] = by_origin[record.origin]
+    return chances
+
+
+def held_values(records: Sequence[ImageRecord], attribute: str) -> list[str]:
+    """All values of an attribute in the data, sorted."""
+    return sorted({v for r in records for v in values_of(r.attributes.get(attribute, ()))})
+
+
+def _named(template: str) -> list[str]:
+    return [name for _, name, _, _ in string.Formatter().parse(template) if name]
 
 
 def prompt_texts(records: Sequence[ImageRecord], config: TrainConfig) -> list[list[str]]:
@@ -173,11 +261,8 @@ def prompt_texts(records: Sequence[ImageRecord], config: TrainConfig) -> list[li
     """
     found: list[list[str]] = []
     for template in config.sampling.prompt_templates if config.loss.prompts else ():
-        names = [name for _, name, _, _ in string.Formatter().parse(template) if name]
-        held = [
-            sorted({v for r in records for v in values_of(r.attributes.get(name, ()))})
-            for name in names
-        ]
+        names = _named(template)
+        held = [held_values(records, name) for name in names]
         for name, values in zip(names, held, strict=True):
             if not values:
                 raise InputError(

@@ -56,6 +56,14 @@ class LossConfig:
         image: Contrast of images with images by `image_attributes`; 0 = off, as in the paper.
         image_attributes: The first must be equal; each other one that is shared makes a pair weigh
             more.
+        beliefs: Share of the prompts' targets that follows what a linear reading of the tower, blind
+            to the picture, believes of its class (see beliefs.py); the rest is the label's. 0 = off.
+        prompt_mixup: Pictures of the prompt contrast are mixed in pairs, targets too, by shares of
+            Beta(this, this); 0 = off.
+        rerank: Phase 2, matching of (reference, text, target), what a rerank of a composed search
+            asks; 0 = off.
+        itm_prompts: Matching of pictures with a true and a likely wrong prompt, what a rerank of a
+            search by text asks; 0 = off.
         lm_smoothing: Label smoothing of the caption loss.
         itm_negatives: "hardest" = the likeliest wrong one, as in the paper; "sampled" = drawn by
             likelihood; "random" = any wrong one.
@@ -74,6 +82,10 @@ class LossConfig:
     prompts: float = 0.0
     image: float = 0.0
     image_attributes: tuple[str, ...] = ("category", "colours")
+    beliefs: float = 0.0
+    prompt_mixup: float = 0.0
+    rerank: float = 0.0
+    itm_prompts: float = 0.0
     lm_smoothing: float = 0.1
     itm_negatives: Literal["hardest", "sampled", "random"] = "hardest"
     itm_positives: int = 0
@@ -114,11 +126,19 @@ class CacheConfig:
             encoded at every step.
         tokens: Tower tokens that the Q-Former sees in a step, drawn at random; 0 = all.
         noise: Standard deviation of noise added to them, relative to their own.
+        pooled_noise: Of more noise on the pooled token.
+        shared_noise: Of noise that all other tokens of a picture have alike, on the components that
+            a PCA stem took from the tower's last map: what is alike in all tokens is what a mean
+            over them could learn by heart. The lower maps, which carry colour, have none.
+        seed: Of the views; None = the run's own.
     """
 
     views: Mapping[str, int] = field(default_factory=dict[str, int])
     tokens: int = 0
     noise: float = 0.0
+    pooled_noise: float = 0.0
+    shared_noise: float = 0.0
+    seed: int | None = None
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ class DatasetConfig:
         captions: Random captions a photo; recoloured copies and renders get a third of it.
         triplets: Lines of phase2.jsonl from photos.
         render_size: Side of a render in pixels.
+        plain: Share of the drawn garments that are plain whatever their seed says, before their
+            counterparts are made.
     """
 
     seed: int = 0
@@ -51,6 +53,7 @@ class DatasetConfig:
     captions: int = 24
     triplets: int = 16000
     render_size: int = 256
+    plain: float = 0.0
 
 
 def build_dataset(
@@ -184,8 +187,10 @@ def _garments(config: DatasetConfig) -> list[Garment]:
     """Garments by consecutive seeds, ambiguous kinds left out; each will get a counterpart."""
     found: list[Garment] = []
     seed = config.seed * 1_000_003
+    rng = np.random.default_rng([config.seed, 6])
     while len(found) < config.renders // 2:
-        garment = sample_garment(seed)
+        pattern = "plain" if rng.random() < config.plain else None
+        garment = sample_garment(seed, pattern=pattern)
         seed += 1
         if garment.subtype not in AMBIGUOUS_KINDS:
             found.append(garment)
@@ -227,6 +232,7 @@ def _phase1_line(
         "captions": [full_caption(picture.attributes), *captions],
         "attributes": picture.attributes,
         "source": picture.source,
+        "origin": picture.origin,
     }
 
 

@@ -32,13 +32,24 @@ from .stem import fit_stem
 
 Indices = npt.NDArray[np.int64]
 _STEM_PICTURES = 1200
+_LOW_PART = 4  # of a PCA stem's components, one in four reads the tower's lower maps
 
 
 class FeatureSource:
-    """Gives the stem tokens of pictures by index; `cached` or straight from the files."""
+    """Gives the stem tokens of pictures by index; `cached` or straight from the files.
 
-    def __init__(self, fetch: Callable[[Indices, np.random.Generator], Tensor]) -> None:
+    Attributes:
+        summaries: Gives, of cached pictures, the mean over their views of the first token and of
+            all others, (N, 2 W).
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[Indices, np.random.Generator], Tensor],
+        summaries: Callable[[], Tensor] | None = None,
+    ) -> None:
         self._fetch = fetch
+        self.summaries = summaries
 
     def __call__(self, pictures: Indices, rng: np.random.Generator) -> Tensor:
         """Tokens before ln_vision, (B, P, W), float32; which view is seen is drawn."""
@@ -95,29 +106,60 @@ def cached_features(
     store = _load_all(model, folder, images, counts, cache / _model_key(model, seed), seed, on_step)
     starts = np.concatenate([[0], np.cumsum(counts)])
     views = np.asarray(counts)
+    held = as_tensor(store).to(next(model.parameters()).device)
 
     def fetch(pictures: Indices, rng: np.random.Generator) -> Tensor:
         rows = starts[pictures] + rng.integers(0, views[pictures])
-        tokens = as_tensor(store[rows].astype(np.float32))
+        tokens = held[as_tensor(rows).to(held.device)].float()
         return _disturb(tokens, config, rng, pooled=_has_pooled(model))
 
-    return FeatureSource(fetch)
+    return FeatureSource(fetch, lambda: _summaries(held, counts))
+
+
+@torch.no_grad()
+def _summaries(held: Tensor, counts: Sequence[int]) -> Tensor:
+    """The mean over a picture's views of its first token and of its others, (N, 2 W)."""
+    parts = [
+        torch.cat([views[:, 0], views[:, 1:].mean(dim=1)], dim=1).mean(dim=0)
+        for views in (part.float() for part in held.split(list(counts)))
+    ]
+    return torch.stack(parts).cpu()
 
 
 def _disturb(
     tokens: Tensor, config: CacheConfig, rng: np.random.Generator, *, pooled: bool
 ) -> Tensor:
-    """Draw some of the tokens (the pooled one stays) and add noise."""
+    """Draw some of the tokens (the pooled one stays) and add noise.
+
+    The noise is drawn where the tokens are: on the processor by `rng` itself, elsewhere by a
+    generator that it seeds.
+    """
     if config.tokens:
         first = int(pooled)
         kept = np.sort(rng.permutation(tokens.shape[1] - first)[: config.tokens]) + first
         order = np.concatenate([np.arange(first), kept])
-        tokens = tokens[:, as_tensor(order)]
+        tokens = tokens[:, as_tensor(order).to(tokens.device)]
+    # The stem gives components of mean square 1, so the noise needs no scale of its own.
     if config.noise:
-        # The stem gives components of mean square 1, so the noise needs no scale of its own.
-        noise = rng.standard_normal(tokens.shape, dtype=np.float32)
-        tokens = tokens + config.noise * as_tensor(noise)
+        tokens = tokens + config.noise * _normal(tokens.shape, tokens.device, rng)
+    if config.pooled_noise and pooled:
+        first = tokens[:, :1]
+        first = first + config.pooled_noise * _normal(first.shape, tokens.device, rng)
+        tokens = torch.cat([first, tokens[:, 1:]], dim=1)
+    if config.shared_noise:
+        shape = torch.Size([len(tokens), 1, tokens.shape[2] - tokens.shape[2] // _LOW_PART])
+        shared = config.shared_noise * _normal(shape, tokens.device, rng)
+        wide = torch.nn.functional.pad(shared, (0, tokens.shape[2] - shape[2]))
+        rest = tokens[:, int(pooled) :] + wide
+        tokens = torch.cat([tokens[:, : int(pooled)], rest], dim=1)
     return tokens
+
+
+def _normal(shape: torch.Size, device: torch.device, rng: np.random.Generator) -> Tensor:
+    if device.type == "cpu":
+        return as_tensor(rng.standard_normal(tuple(shape), dtype=np.float32))
+    generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+    return torch.randn(shape, generator=generator, device=device)
 
 
 def _has_pooled(model: UniFashionEncoderModel) -> bool:
@@ -147,12 +189,12 @@ def _fit_or_load_stem(
     pooled: list[Tensor] = []
     for i in chosen:
         view = random_view(open_image(folder / photos[int(i)]), model.config.preprocess, rng)
-        out = model.tower(view[None])
-        tokens.append(out.tokens[0])
+        out = model.tower(view[None].to(model.stem.weight.device))
+        tokens.append(out.tokens[0].cpu())
         if out.pooled is not None:
-            pooled.append(out.pooled)
+            pooled.append(out.pooled.cpu())
     wide = model.config.stem.out_width
-    low = wide // 4
+    low = wide // _LOW_PART
     state = fit_stem(
         torch.cat(tokens),
         torch.cat(pooled) if model.stem.config.pooled_token else None,
@@ -202,12 +244,13 @@ def _load_all(
 
 @torch.no_grad()
 def _encode(model: UniFashionEncoderModel, views: Sequence[Tensor]) -> npt.NDArray[np.float16]:
-    """Stem tokens of views, (V, P, W). In twos: a small tower is fastest when its maps stay in the
-    processor's cache."""
+    """Stem tokens of views, (V, P, W). On a processor in twos: a small tower is fastest when its
+    maps stay in the cache."""
     device = next(model.parameters()).device
     rows: list[npt.NDArray[np.float16]] = []
-    for at in range(0, len(views), 2):
-        pixels = torch.stack(list(views[at : at + 2])).to(device)
+    count = 2 if device.type == "cpu" else 64
+    for at in range(0, len(views), count):
+        pixels = torch.stack(list(views[at : at + count])).to(device)
         tower = model.tower(pixels.contiguous(memory_format=torch.channels_last))
         rows.append(model.stem_tokens(tower).half().cpu().numpy())
     return np.concatenate(rows)

@@ -50,7 +50,7 @@ class Objective(nn.Module):
             values, images = _pair_losses(self.model, pairs, config, self._config)
             found.update(values)
         if triplets is not None:
-            found.update(_triplet_losses(self.model, triplets, images, config))
+            found.update(_triplet_losses(self.model, triplets, images, pairs, config))
         weights = {
             "itc": config.itc,
             "itm": config.itm,
@@ -59,6 +59,8 @@ class Objective(nn.Module):
             "image": config.image,
             "composed": config.composed,
             "caption": config.caption,
+            "rerank": config.rerank,
+            "itm_prompts": config.itm_prompts,
         }
         total = torch.stack([weights[name] * value for name, value in found.items()]).sum()
         return {**found, "total": total}
@@ -111,7 +113,11 @@ def _pair_losses(
         "itc": spread_contrast(logits, batch.verdicts) + spread_contrast(logits.T, batch.verdicts.T)
     }
     if batch.prompts is not None and batch.prompt_verdicts is not None:
-        found["prompts"] = _prompt_loss(model, images, batch.prompts, batch.prompt_verdicts.T)
+        asked = model.text_features(batch.prompts.ids, batch.prompts.mask)
+        found["prompts"] = _prompts(model, batch, asked, images, config)
+        if config.itm_prompts:
+            scores = similarity(asked.detach(), images.detach()).T / model.temp.detach()
+            found["itm_prompts"] = _prompt_matching(model, vision, batch, scores)
     if config.itm:
         found["itm"] = _matching(model, vision, batch.captions, logits, batch.verdicts, config)
     if config.lm:
@@ -124,22 +130,91 @@ def _pair_losses(
     return found, images
 
 
-def _prompt_loss(
-    model: UniFashionEncoderModel, images: Tensor, prompts: Texts, verdicts: Tensor
+def _prompts(
+    model: UniFashionEncoderModel,
+    batch: PairBatch,
+    asked: Tensor,
+    images: Tensor,
+    config: LossConfig,
 ) -> Tensor:
-    """Each image against all prompts, (B, M); one that no prompt is true of has nothing to say."""
-    asked = model.text_features(prompts.ids, prompts.mask)
+    """The contrast with the prompts in the form that the config names."""
+    assert batch.prompt_verdicts is not None
+    verdicts = batch.prompt_verdicts.T
+    if not config.prompt_mixup and batch.prompt_beliefs is None:
+        return prompt_loss(similarity(asked, images).T / model.temp, verdicts)
+    targets = spread_targets(verdicts)
+    if batch.prompt_beliefs is not None:
+        targets = targets.lerp(batch.prompt_beliefs.T, config.beliefs)
+    left_out = (verdicts != YES) & (verdicts != NO)
+    if config.prompt_mixup:
+        chance = torch.distributions.Beta(config.prompt_mixup, config.prompt_mixup)
+        share = float(chance.sample())
+        order = torch.randperm(len(images)).to(images.device)
+        mixed = batch.tokens.lerp(batch.tokens[order], share)
+        images = model.image_features(model.normalise(mixed))
+        told = (targets.sum(dim=1) > 0) & (targets[order].sum(dim=1) > 0)
+        targets = targets.lerp(targets[order], share) * told[:, None]
+        left_out = left_out | left_out[order]
     scores = similarity(asked, images).T / model.temp  # (B, M)
+    return soft_contrast(scores, targets, left_out & (targets == 0))
+
+
+def prompt_loss(scores: Tensor, verdicts: Tensor) -> Tensor:
+    """Each image against all prompts, (B, M); one that no prompt is true of has nothing to say."""
     told = (verdicts == YES).any(dim=1)
     if not bool(told.any()):
         return scores.sum() * 0.0
     return spread_contrast(scores[told], verdicts[told])
 
 
+def spread_targets(verdicts: Tensor) -> Tensor:
+    """Each row spread evenly over its YES columns; zeros where it has none."""
+    marked = (verdicts == YES).float()
+    return marked / marked.sum(dim=1, keepdim=True).clamp_min(1.0)
+
+
+def soft_contrast(scores: Tensor, targets: Tensor, left_out: Tensor) -> Tensor:
+    """Cross-entropy against targets of any shape, the mean over the rows that have one.
+
+    Args:
+        scores: (B, M).
+        targets: Rows sum to 1, or to 0 for a row that has nothing to say.
+        left_out: Columns that do not count in a row, bool, (B, M).
+    """
+    chances = scores.masked_fill(left_out, _LEFT_OUT).log_softmax(dim=1)
+    return -(targets * chances).sum() / targets.sum().clamp_min(1.0)
+
+
+def _prompt_matching(
+    model: UniFashionEncoderModel, vision: Tensor, batch: PairBatch, scores: Tensor
+) -> Tensor:
+    """ITM of each image with any prompt that is true of it, and with a likely one that is not."""
+    assert batch.prompts is not None
+    assert batch.prompt_verdicts is not None
+    verdicts = batch.prompt_verdicts.T
+    rows = ((verdicts == YES).any(dim=1) & (verdicts == NO).any(dim=1)).nonzero()[:, 0]
+    if not len(rows):
+        return scores.sum() * 0.0
+    right = _drawn(torch.zeros_like(scores[rows]), verdicts[rows] == YES)
+    wrong = _drawn(scores[rows], verdicts[rows] == NO)
+    texts = batch.prompts[torch.cat([right, wrong])]
+    found = model.itm_logits(vision[torch.cat([rows, rows])], texts.ids, texts.mask)
+    labels = torch.zeros(len(found), dtype=torch.int64, device=found.device)
+    labels[: len(rows)] = 1
+    return F.cross_entropy(found, labels)
+
+
+def _drawn(scores: Tensor, allowed: Tensor) -> Tensor:
+    """One allowed column of each row, by likelihood, (B,)."""
+    chances = scores.detach().float().masked_fill(~allowed, _LEFT_OUT).softmax(dim=1)
+    return torch.multinomial(chances, 1)[:, 0]
+
+
 def _triplet_losses(
     model: UniFashionEncoderModel,
     batch: TripletBatch,
     beside: Tensor | None,
+    pairs: PairBatch | None,
     config: LossConfig,
 ) -> dict[str, Tensor]:
     """Composed query against targets, references and the pictures beside; and against the targets'
@@ -155,6 +230,10 @@ def _triplet_losses(
     found = {
         "composed": spread_contrast(logits, verdicts) + spread_contrast(back, verdicts[:, :count].T)
     }
+    if config.rerank:
+        seen = [target, reference]
+        seen += [] if pairs is None else [model.normalise(pairs.tokens)]
+        found["rerank"] = _rerank_loss(model, batch, torch.cat(seen), logits, verdicts)
     if batch.captions is None:
         return found
     captions = model.text_features(batch.captions.ids, batch.captions.mask)
@@ -166,6 +245,37 @@ def _triplet_losses(
         scores = similarity(captions, both[:count]) / model.temp
         found["itm"] = _matching(model, target, batch.captions, scores, square, config)
     return found
+
+
+def _rerank_loss(
+    model: UniFashionEncoderModel,
+    batch: TripletBatch,
+    vision: Tensor,
+    logits: Tensor,
+    verdicts: Tensor,
+) -> Tensor:
+    """ITM over reference and target together, as a rerank of a composed search asks it: the target
+    matches, two likely wrong candidates do not.
+
+    Args:
+        model: Must have the group "itm".
+        batch: T triplets.
+        vision: Of the candidates after ln_vision, targets first, then references, (N, P, W).
+        logits: Composed queries against the candidates, (T, N).
+        verdicts: (T, N).
+    """
+    count = len(batch.reference)
+    own = torch.arange(count, device=logits.device)
+    wrong = verdicts == NO
+    rows = wrong.any(dim=1).nonzero()[:, 0].repeat(2)
+    drawn = _drawn(logits[rows], wrong[rows])
+    asks, shown = torch.cat([own, rows]), torch.cat([own, drawn])
+    texts = batch.texts[asks]
+    both = torch.cat([vision[count + asks], vision[shown]], dim=1)
+    found = model.itm_logits(both, texts.ids, texts.mask)
+    labels = torch.zeros(len(found), dtype=torch.int64, device=found.device)
+    labels[:count] = 1
+    return F.cross_entropy(found, labels)
 
 
 def spread_contrast(logits: Tensor, verdicts: Tensor) -> Tensor:

@@ -8,10 +8,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..attention import AttentionBackend
+from ..deps import require
 from ..encoder.checkpoint import load_encoder, save_encoder
 from ..encoder.config import EncoderConfig
 from ..encoder.encoder import MultimodalEncoder
@@ -85,7 +87,7 @@ def run_phase(
     pictures, known = _pictures(records, triplets, paths.data)
     tokenizer = _tokenizer(config, paths)
     config = _with_vocabulary(config, tokenizer)
-    model = _model(config, paths, tokenizer, attention)
+    model = _model(config, paths, tokenizer, attention).to(training_device())
     features = _features(model, paths, config, pictures, known, on_features)
     texts = [c for r in records for c in r.captions]
     texts += [t for prompts in prompt_texts(records, config) for t in prompts]
@@ -107,13 +109,19 @@ def run_phase(
     own = tokenizer if config.encoder.text.tokenizer == "folder" else None
     save_encoder(
         folder,
-        model.state_dict(),
+        {name: value.cpu() for name, value in model.state_dict().items()},
         config.encoder,
         vocabulary=own,
         dtype=torch.float16,
         tower=False,
     )
     return folder
+
+
+def training_device() -> torch.device:
+    """Where accelerate will train: a graphics card where there is one."""
+    accelerate: Any = require("accelerate")
+    return accelerate.PartialState().device
 
 
 def _pictures(
@@ -244,6 +252,6 @@ def _features(
         [r.source for r in known],
         config.cache,
         cache=paths.data / _CACHE_FOLDER,
-        seed=config.seed,
+        seed=config.seed if config.cache.seed is None else config.cache.seed,
         on_step=on_features,
     )

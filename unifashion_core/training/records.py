@@ -24,12 +24,14 @@ class ImageRecord:
         captions: At least one; where the config says so, the first is what the LM head learns.
         attributes: What is known of it; a caption that it satisfies counts as its own.
         source: Where it comes from, such as "photo"; sampling shares and view counts go by it.
+        origin: What its copies share, such as the photo that they were made of.
     """
 
     image: str
     captions: tuple[str, ...]
     attributes: Attributes = field(default_factory=dict[str, str | Sequence[str]])
     source: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Triplet:
 
 
 def read_phase1(folder: Path) -> tuple[ImageRecord, ...]:
-    """Read FOLDER/phase1.jsonl: {"image", "caption" | "captions": […], "attributes"?, "source"?}.
+    """Read FOLDER/phase1.jsonl: {"image", "caption" | "captions": […], "attributes"?, "source"?,
+    "origin"?}.
 
     Raises:
         FolderError: If the file or a picture that it names is missing.
@@ -132,6 +135,7 @@ def _image_record(line: dict[str, Any], where: str) -> ImageRecord:
             if value is not None
         },
         source=_text(line.get("source", ""), "source", where, empty=True),
+        origin=_text(line.get("origin", ""), "origin", where, empty=True),
     )
 
 

@@ -97,7 +97,8 @@ def train(
     freeze_tower(model)
     objective: Any = Objective(model, run.config)
     names = [n for n, p in model.named_parameters() if p.requires_grad]
-    optimizer: Any = make_optimizer(model, run.config.optim)
+    on_cpu = accelerator.device.type == "cpu"
+    optimizer: Any = make_optimizer(model, run.config.optim, fused=not on_cpu)
     objective, optimizer = accelerator.prepare(objective, optimizer)
     average = Average(model, names, run.config.optim.ema)
     store = CheckpointStore(out, run.config, model, optimizer, average)
