@@ -16,12 +16,13 @@ from unifashion_core.attention import sdpa_attention
 from unifashion_core.errors import InputError
 from unifashion_core.pocket import EFFICIENTNET_LITE0
 from unifashion_core.text import Tokenizer
-from unifashion_core.training.batches import CaptionBook, PairSource, prompt_texts
+from unifashion_core.training.batches import CaptionBook, PairSource
 from unifashion_core.training.beliefs import class_beliefs, fold_of_origin
 from unifashion_core.training.config import CacheConfig, TrainConfig
 from unifashion_core.training.features import FeatureSource, _disturb
 from unifashion_core.training.objectives import soft_contrast, spread_contrast, spread_targets
 from unifashion_core.training.phases import Paths, run_phase
+from unifashion_core.training.prompts import prompt_texts
 from unifashion_core.training.records import ImageRecord, read_phase1
 from unifashion_core.training.trainer import Progress
 
@@ -171,7 +172,9 @@ def test_all_of_it_trains_and_resumes_exactly(tmp_path: Path) -> None:
     assert [r.origin for r in read_phase1(data)] == list("012345")
     seen: list[Progress] = []
 
-    def run(phase: int, out: str, start: Path | None = None, stop: int | None = None) -> Path | None:
+    def run(
+        phase: int, out: str, start: Path | None = None, stop: int | None = None
+    ) -> Path | None:
         config = softened(tiny_run(2) if phase == 1 else phase2_run(2))
         paths = Paths(data, tmp_path / out, EFFICIENTNET_LITE0, start)
         return run_phase(

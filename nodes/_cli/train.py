@@ -15,7 +15,8 @@
   train pairs --out FOLDER --count N [--split test]
                                              such a folder of mannequins in the wardrobe's garments
 
-phase1.jsonl, one line a picture: {"image", "caption" or "captions": [...], "attributes"?: {...}}.
+phase1.jsonl, one line a picture: {"image", "caption" or "captions": [...], "attributes"?: {...},
+"source"?, "origin"?}; copies of a picture share their origin.
 phase2.jsonl, one line an edit: {"reference", "target", "text", "target_caption"?,
 "reference_caption"?}. Paths are relative to FOLDER. With attributes, such as {"category": "dress",
 "colours": ["red"]}, every picture that a caption is true of counts as its own.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,14 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..errors import InputError
 from ..text import Tokenizer, process_caption
 from .arrays import as_tensor
-from .beliefs import class_beliefs
 from .claims import YES, Attributes, ClaimReader, ClaimTable, values_of
 from .config import TrainConfig
 from .features import FeatureSource
 from .loss_values import Texts
+from .prompts import BelievedPrompts, prompt_texts
 from .records import ImageRecord, Triplet
 from .sampling import EpochSampler, Sampler, SharedSampler
 
@@ -134,7 +131,7 @@ class PairSource:
         self._features, self._config = features, config
         self._kin = _KinTable([r.attributes for r in records], config.loss.image_attributes)
         self._prompts = [book.numbers(p) for p in prompt_texts(records, config)]
-        self._believed = _BelievedPrompts(records, features, config)
+        self._believed = BelievedPrompts(records, features, config)
         self.sampler = pair_sampler(records, config)
 
     def batch(self, step: int, rng: np.random.Generator) -> tuple[PairBatch, Indices]:
@@ -169,109 +166,8 @@ class PairSource:
             return None, None, None
         template = int(rng.integers(len(self._prompts)))
         numbers = self._prompts[template]
-        verdicts = self._book.verdicts(numbers, chosen)
-        believed = self._believed(template, verdicts, chosen)
-        return self._book.tokens(numbers), as_tensor(verdicts), believed
-
-
-class _BelievedPrompts:
-    """Targets of the prompts by what is believed of a picture's class (its first kinship
-    attribute), the other attributes as its label has them."""
-
-    def __init__(
-        self, records: Sequence[ImageRecord], features: FeatureSource, config: TrainConfig
-    ) -> None:
-        self._names: list[list[str]] = []
-        self._sizes: list[list[int]] = []
-        if not (config.loss.prompts and config.loss.beliefs):
-            return
-        self._attribute = config.loss.image_attributes[0]
-        values = held_values(records, self._attribute)
-        self._own = np.array(
-            [values.index(values_of(r.attributes[self._attribute])[0]) for r in records]
-        )
-        self._chances = _chances(records, self._own, len(values), features)
-        for template in config.sampling.prompt_templates:
-            names = _named(template)
-            self._names.append(names)
-            self._sizes.append([len(held_values(records, name)) for name in names])
-
-    def __call__(
-        self, template: int, verdicts: npt.NDArray[np.int8], chosen: Indices
-    ) -> Tensor | None:
-        """(M, B), see `PairBatch.prompt_beliefs`."""
-        if not self._names or self._attribute not in self._names[template]:
-            return None
-        axis = self._names[template].index(self._attribute)
-        grid = verdicts.reshape(*self._sizes[template], len(chosen))
-        grid = np.moveaxis(grid, axis, 0)  # (classes, ..., B)
-        # What a prompt says beside the class is true of a picture if it is so in its own class.
-        rows = np.moveaxis(grid, -1, 0)[np.arange(len(chosen)), self._own[chosen]]  # (B, ...)
-        true = np.moveaxis(rows, 0, -1) == YES
-        chances = self._chances[chosen].T  # (classes, B)
-        spread = chances.reshape(len(chances), *[1] * (true.ndim - 1), len(chosen)) * true[None]
-        target = np.moveaxis(spread, 0, axis).reshape(len(verdicts), len(chosen))
-        whole = target.sum(axis=0)
-        return as_tensor((target / np.where(whole > 0, whole, 1)).astype(np.float32))
-
-
-def _chances(
-    records: Sequence[ImageRecord],
-    own: Indices,
-    count: int,
-    features: FeatureSource,
-) -> npt.NDArray[np.float32]:
-    """Beliefs on each record's class, (N, C): a photo's and its copies' by readings that saw
-    neither; of other records the label."""
-    if features.summaries is None:
-        raise InputError(
-            "Training config: 'beliefs' read cached features. Set 'cache': {'views': ...}."
-        )
-    chances = np.eye(count, dtype=np.float32)[own]
-    photos = [i for i, r in enumerate(records) if r.source == "photo" and r.origin]
-    found = class_beliefs(
-        features.summaries()[photos],
-        as_tensor(own[photos]),
-        [records[i].origin for i in photos],
-        count,
-    )
-    by_origin = {
-        records[i].origin: row.numpy() for i, row in zip(photos, found.chances, strict=True)
-    }
-    for i, record in enumerate(records):
-        if record.origin in by_origin and record.source != "wardrobe":
-            chances[i] = by_origin[record.origin]
-    return chances
-
-
-def held_values(records: Sequence[ImageRecord], attribute: str) -> list[str]:
-    """All values of an attribute in the data, sorted."""
-    return sorted({v for r in records for v in values_of(r.attributes.get(attribute, ()))})
-
-
-def _named(template: str) -> list[str]:
-    return [name for _, name, _, _ in string.Formatter().parse(template) if name]
-
-
-def prompt_texts(records: Sequence[ImageRecord], config: TrainConfig) -> list[list[str]]:
-    """For each template of the config, the prompts of all combinations of the data's values.
-
-    Raises:
-        InputError: If a template names an attribute that no record has.
-    """
-    found: list[list[str]] = []
-    for template in config.sampling.prompt_templates if config.loss.prompts else ():
-        names = _named(template)
-        held = [held_values(records, name) for name in names]
-        for name, values in zip(names, held, strict=True):
-            if not values:
-                raise InputError(
-                    f"Training config: prompt template {template!r} names '{name}', which no "
-                    "record has. Use an attribute of the data."
-                )
-        products = itertools.product(*held)
-        found.append([template.format(**dict(zip(names, p, strict=True))) for p in products])
-    return found
+        verdicts = as_tensor(self._book.verdicts(numbers, chosen))
+        return self._book.tokens(numbers), verdicts, self._believed(template, verdicts, chosen)
 
 
 class TripletSource:

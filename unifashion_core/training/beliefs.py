@@ -7,13 +7,15 @@ no picture had a part in the reading that judges it. Ridge regression in closed 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 _FOLDS = 8
+_solve = cast("Callable[[Tensor, Tensor], Tensor]", getattr(torch.linalg, "solve"))  # noqa: B009 - untyped
 _PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of the mean square of a feature
 _SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0)
 
@@ -76,5 +78,5 @@ def _unseen_scores(x: Tensor, y: Tensor, folds: Tensor, penalty: float) -> Tenso
         a, b = x[~held], y[~held]
         mean = b.mean(dim=0)
         gram = a.T @ a / len(a) + penalty * torch.eye(x.shape[1], dtype=x.dtype)
-        scores[held] = x[held] @ torch.linalg.solve(gram, a.T @ (b - mean) / len(a)) + mean
+        scores[held] = x[held] @ _solve(gram, a.T @ (b - mean) / len(a)) + mean
     return scores

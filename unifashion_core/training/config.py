@@ -56,8 +56,9 @@ class LossConfig:
         image: Contrast of images with images by `image_attributes`; 0 = off, as in the paper.
         image_attributes: The first must be equal; each other one that is shared makes a pair weigh
             more.
-        beliefs: Share of the prompts' targets that follows what a linear reading of the tower, blind
-            to the picture, believes of its class (see beliefs.py); the rest is the label's. 0 = off.
+        beliefs: Share of the prompts' targets that follows what a linear reading of the tower,
+            fitted without the picture, believes of its class (see beliefs.py); the rest is the
+            label's. 0 = off.
         prompt_mixup: Pictures of the prompt contrast are mixed in pairs, targets too, by shares of
             Beta(this, this); 0 = off.
         rerank: Phase 2, matching of (reference, text, target), what a rerank of a composed search

@@ -119,11 +119,13 @@ def cached_features(
 @torch.no_grad()
 def _summaries(held: Tensor, counts: Sequence[int]) -> Tensor:
     """The mean over a picture's views of its first token and of its others, (N, 2 W)."""
-    parts = [
-        torch.cat([views[:, 0], views[:, 1:].mean(dim=1)], dim=1).mean(dim=0)
-        for views in (part.float() for part in held.split(list(counts)))
-    ]
-    return torch.stack(parts).cpu()
+    rows: list[Tensor] = []
+    at = 0
+    for count in counts:
+        views = held[at : at + count].float()
+        rows.append(torch.cat([views[:, 0], views[:, 1:].mean(dim=1)], dim=1).mean(dim=0))
+        at += count
+    return torch.stack(rows).cpu()
 
 
 def _disturb(

@@ -4,6 +4,7 @@ unknown truth."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -105,8 +106,14 @@ def _pair_losses(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """ITC, ITM, LM and image contrast of a phase-1 batch, and the image features (B, Q, D)."""
     vision = model.normalise(batch.tokens)
-    states, cache = model.image_cache(vision)
-    images = model.project_images(states)
+    mixture = _mixture(batch, config)
+    count = len(vision)
+    seen = vision
+    if mixture is not None:
+        seen = torch.cat([vision, model.normalise(mixture.tokens)])
+    states, cache = model.image_cache(seen)
+    shown = model.project_images(states)
+    images = shown[:count]
     texts = model.text_features(batch.captions.ids, batch.captions.mask)
     logits = similarity(texts, images) / model.temp
     found = {
@@ -114,7 +121,7 @@ def _pair_losses(
     }
     if batch.prompts is not None and batch.prompt_verdicts is not None:
         asked = model.text_features(batch.prompts.ids, batch.prompts.mask)
-        found["prompts"] = _prompts(model, batch, asked, images, config)
+        found["prompts"] = _prompts(model, batch, asked, shown, mixture, config)
         if config.itm_prompts:
             scores = similarity(asked.detach(), images.detach()).T / model.temp.detach()
             found["itm_prompts"] = _prompt_matching(model, vision, batch, scores)
@@ -123,6 +130,8 @@ def _pair_losses(
     if config.lm:
         ids = batch.full.ids.clone()
         ids[:, 0] = run.encoder.text.bos_id
+        if mixture is not None:
+            cache = cache.select(torch.arange(count, device=vision.device))
         scores = model.lm_logits(ids, batch.full.mask, cache)
         found["lm"] = lm_loss(scores, ids, run.encoder.text.pad_id, config.lm_smoothing)
     if config.image:
@@ -130,28 +139,59 @@ def _pair_losses(
     return found, images
 
 
+@dataclass(frozen=True)
+class _Mixture:
+    """Pictures mixed in pairs.
+
+    Attributes:
+        tokens: Stem tokens, (B, P, W).
+        order: The second picture of each pair, (B,).
+        share: Of the second picture.
+    """
+
+    tokens: Tensor
+    order: Tensor
+    share: float
+
+
+def _mixture(batch: PairBatch, config: LossConfig) -> _Mixture | None:
+    """The pictures of the prompt contrast, where the config mixes them."""
+    if not config.prompt_mixup or batch.prompts is None:
+        return None
+    share = float(torch.distributions.Beta(config.prompt_mixup, config.prompt_mixup).sample())
+    order = torch.randperm(len(batch.tokens)).to(batch.tokens.device)
+    return _Mixture(batch.tokens.lerp(batch.tokens[order], share), order, share)
+
+
 def _prompts(
     model: UniFashionEncoderModel,
     batch: PairBatch,
     asked: Tensor,
     images: Tensor,
+    mixture: _Mixture | None,
     config: LossConfig,
 ) -> Tensor:
-    """The contrast with the prompts in the form that the config names."""
+    """The contrast with the prompts in the form that the config names.
+
+    Args:
+        model: Gives the temperature.
+        batch: B pictures and M prompts.
+        asked: The prompts, (M, D).
+        images: The pictures, then the mixed ones where there are some, (B or 2 B, Q, D).
+        mixture: How they were mixed.
+        config: Which form.
+    """
     assert batch.prompt_verdicts is not None
     verdicts = batch.prompt_verdicts.T
-    if not config.prompt_mixup and batch.prompt_beliefs is None:
+    if mixture is None and batch.prompt_beliefs is None:
         return prompt_loss(similarity(asked, images).T / model.temp, verdicts)
     targets = spread_targets(verdicts)
     if batch.prompt_beliefs is not None:
         targets = targets.lerp(batch.prompt_beliefs.T, config.beliefs)
     left_out = (verdicts != YES) & (verdicts != NO)
-    if config.prompt_mixup:
-        chance = torch.distributions.Beta(config.prompt_mixup, config.prompt_mixup)
-        share = float(chance.sample())
-        order = torch.randperm(len(images)).to(images.device)
-        mixed = batch.tokens.lerp(batch.tokens[order], share)
-        images = model.image_features(model.normalise(mixed))
+    if mixture is not None:
+        share, order = mixture.share, mixture.order
+        images = images[len(order) :]
         told = (targets.sum(dim=1) > 0) & (targets[order].sum(dim=1) > 0)
         targets = targets.lerp(targets[order], share) * told[:, None]
         left_out = left_out | left_out[order]

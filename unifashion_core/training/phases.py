@@ -21,9 +21,10 @@ from ..encoder.model import UniFashionEncoderModel
 from ..errors import CheckpointError, InputError
 from ..text import Tokenizer
 from ..types import OnStep
-from .batches import CaptionBook, PairSource, TripletSource, prompt_texts
+from .batches import CaptionBook, PairSource, TripletSource
 from .config import TrainConfig
 from .features import FeatureSource, cached_features, live_features
+from .prompts import prompt_texts
 from .records import ImageRecord, Triplet, read_phase1, read_phase2
 from .trainer import OnProgress, Run, train
 
