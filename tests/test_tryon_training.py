@@ -20,8 +20,15 @@ from unifashion_core.training.autoencoder import (
     train_autoencoder,
 )
 from unifashion_core.training.config import OptimConfig
+from unifashion_core.training.decoder import (
+    DecoderTrainConfig,
+    Squares,
+    guess_latents,
+    train_decoder,
+)
+from unifashion_core.training.stages import read_stage_config
 from unifashion_core.training.tryon import TryOnPaths, train_tryon
-from unifashion_core.training.tryon_config import TryOnTrainConfig, read_stage_config
+from unifashion_core.training.tryon_config import TryOnTrainConfig
 from unifashion_core.training.tryon_latents import encode_records
 from unifashion_core.training.tryon_layout import read_pairs, read_record, read_texts
 from unifashion_core.training.tryon_objective import TryOnObjective, places_loss
@@ -259,3 +266,50 @@ def test_principal_components_equal_those_of_numpy(data: Path):
         agreement = np.corrcoef(made[:, component], slow[:, component])[0, 1]
         assert abs(agreement) == pytest.approx(1.0, abs=1e-3)
         assert made[:, component].std() == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_decoder_learns_from_guesses_and_the_rest_stays(data: Path, autoencoder: Path, tmp_path):
+    start = load_autoencoder(autoencoder, _ATTENTION)
+    paths = TryOnPaths(data, tmp_path / "tryon", CLIP_MERGES)
+    first = train_tryon(paths, _TRYON, _ATTENTION, autoencoder=start)
+    config = DecoderTrainConfig(crop=32, optim=_OPTIM, steps=4, batch_size=3, save_every=2)
+    before = load_tryon(first, attention=_ATTENTION)
+    paths = TryOnPaths(data, tmp_path / "decoder", CLIP_MERGES)
+
+    guesses = guess_latents(paths, config, load_tryon(first, attention=_ATTENTION))
+    folder = train_decoder(paths, config, load_tryon(first, attention=_ATTENTION))
+
+    names = [person for person, _ in read_pairs(data, "train")]
+    assert guesses.shape[:2] == (2, len(names))
+    after = load_tryon(folder, attention=_ATTENTION)
+    for part in ("unet", "garment", "text"):
+        old, new = before.modules[part].state_dict(), after.modules[part].state_dict()
+        assert all(torch.equal(old[name], new[name]) for name in old)
+    old, new = before.autoencoder.state_dict(), after.autoencoder.state_dict()
+    changed = {name.split(".")[0] for name in old if not torch.equal(old[name], new[name])}
+    assert changed == {"decoder", "post_quant_conv"}
+
+    # a square of a guess goes with the same square of the same person
+    reader, clean = before.autoencoder, guesses.clone()
+    for row, name in enumerate(names):
+        pixels = read_record(data, "train", name, (64, 64)).image.permute(2, 0, 1)[None] * 2 - 1
+        clean[:, row] = reader.encode(pixels).mean[0]
+    only = replace(config, guessed=1.0, batch_size=6)
+    pictures = Pictures(data, "train", (64, 64))
+    batch = Squares(reader, pictures, (names, clean), only)(np.random.default_rng(3), 0)
+    whole = {
+        name: read_record(data, "train", name, (64, 64)).image.permute(2, 0, 1) * 2 - 1
+        for name in names
+    }
+    for latent, pixels in zip(batch["latents"], batch["pixels"], strict=True):
+        places = [
+            (name, row, top, left)
+            for row, name in enumerate(names)
+            for top in range(5)
+            for left in range(5)
+            if torch.equal(clean[0, row, :, top : top + 4, left : left + 4].float(), latent)
+        ]
+        assert places
+        name, _, top, left = places[0]
+        cut = whole[name][:, top * 8 : top * 8 + 32, left * 8 : left * 8 + 32]
+        torch.testing.assert_close(cut, pixels, atol=1e-6, rtol=0)

@@ -34,14 +34,14 @@ def draw_pairs(args: argparse.Namespace) -> int:
 def train_tryon_stage(args: argparse.Namespace) -> int:
     """Train the autoencoder or the try-on model; 0 when it is done."""
     from ...unifashion_core.attention import choose_attention
-    from ...unifashion_core.training.tryon_config import read_stage_config
+    from ...unifashion_core.training.stages import read_stage_config
 
     config: Any = read_stage_config(args.config, args.stage)
     changes = {k: getattr(args, k) for k in ("steps", "seed") if getattr(args, k) is not None}
     config = replace(config, **changes)
     attention = choose_attention(args.attention)
     started = time.monotonic()
-    train = _autoencoder if args.stage == "autoencoder" else _tryon
+    train = {"autoencoder": _autoencoder, "tryon": _tryon, "decoder": _decoder}[args.stage]
     folder = train(args, config, attention)
     seconds = round(time.monotonic() - started, 1)
     return _told(args, {args.stage: str(folder), "seconds": seconds})
@@ -79,6 +79,26 @@ def _tryon(args: argparse.Namespace, config: Any, attention: AttentionBackend) -
         attention,
         autoencoder=load_autoencoder(args.autoencoder, attention) if args.autoencoder else None,
         start=load_tryon(args.start, attention=attention) if args.start else None,
+        on_step=line.counted,
+        on_progress=line.progress,
+    )
+    line.end()
+    return folder
+
+
+def _decoder(args: argparse.Namespace, config: Any, attention: AttentionBackend) -> Path:
+    from ...unifashion_core.pocket import CLIP_MERGES
+    from ...unifashion_core.training.decoder import train_decoder
+    from ...unifashion_core.training.tryon import TryOnPaths
+    from ...unifashion_core.tryon.checkpoint import load_tryon
+
+    if args.start is None:
+        args.parser.error("decoder needs --start MODEL")
+    line = TrainingLine("records")
+    folder = train_decoder(
+        TryOnPaths(args.data, args.out, CLIP_MERGES),
+        config,
+        load_tryon(args.start, attention=attention),
         on_step=line.counted,
         on_progress=line.progress,
     )

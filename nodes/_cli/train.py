@@ -12,6 +12,8 @@
   train autoencoder --data FOLDER --out FOLDER
   train tryon --data FOLDER --out FOLDER --autoencoder OUT1/autoencoder | --start MODEL
                                              a try-on model, from a folder in VITON-HD's layout
+  train decoder --data FOLDER --out FOLDER --start MODEL
+                                             its decoder alone, on what its UNet guesses
   train pairs --out FOLDER --count N [--split test]
                                              such a folder of mannequins in the wardrobe's garments
 
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from ...unifashion_core.training.config import TrainConfig
 
 
-_TRYON_STAGES = ("pairs", "autoencoder", "tryon")
+_TRYON_STAGES = ("pairs", "autoencoder", "tryon", "decoder")
 _STAGES = ("phase1", "phase2", "caption", "data", "colours", "calibrate", *_TRYON_STAGES)
 
 

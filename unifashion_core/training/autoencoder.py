@@ -122,6 +122,7 @@ class Pictures:
         self._shares = shares / shares.sum()
         total, done = sum(map(len, found.values())), 0
         self.pictures: dict[str, Tensor] = {}
+        self.stems = {name: [path.stem for path in found[name]] for name in self._names}
         for name in self._names:
             made = torch.empty(len(found[name]), 3, *size, dtype=torch.uint8)
             for number, path in enumerate(found[name]):
@@ -208,15 +209,26 @@ class AutoencoderObjective(nn.Module):
             wanted = self.components(pixels)
             losses["anchor"] = (mean - wanted).square().mean()
             latents = (wanted if apart else mean) + torch.exp(0.5 * logvar) * noise
-        off = self.autoencoder.decode(latents).float() - pixels
-        edges = off.diff(dim=2).abs().mean() + off.diff(dim=3).abs().mean()
-        chroma = (off - off.mean(dim=1, keepdim=True)).abs().mean()
-        pixel = off.abs().mean()
+        made = self.autoencoder.decode(latents).float()
+        seen = picture_losses(made, pixels, config.gradient, config.chroma)
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
-        total = pixel + config.gradient * edges + config.chroma * chroma + config.kl * kl
+        total = seen["total"] + config.kl * kl
         if "anchor" in losses:
             total = total + (1.0 if apart else config.anchor) * losses["anchor"]
-        return {"total": total, "pixel": pixel, "edges": edges, "chroma": chroma, "kl": kl} | losses
+        return {**seen, "total": total, "kl": kl, **losses}
+
+
+def picture_losses(
+    made: Tensor, pixels: Tensor, gradient: float, chroma: float
+) -> dict[str, Tensor]:
+    """Absolute differences of pictures, (B, 3, H, W): "pixel", "edges" of neighbouring pixels'
+    differences, "chroma" of colour apart from brightness; "total" is their weighted sum."""
+    off = made - pixels
+    edges = off.diff(dim=2).abs().mean() + off.diff(dim=3).abs().mean()
+    colour = (off - off.mean(dim=1, keepdim=True)).abs().mean()
+    pixel = off.abs().mean()
+    total = pixel + gradient * edges + chroma * colour
+    return {"total": total, "pixel": pixel, "edges": edges, "chroma": colour}
 
 
 def train_autoencoder(

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from ..errors import InputError
 from ..tryon.config import ClipConfig, UNetConfig
-from .autoencoder import AutoencoderTrainConfig
 from .config import OptimConfig, config_of
 
 
@@ -106,24 +102,3 @@ class TryOnTrainConfig:
         """
         parts = {"unet": UNetConfig, "text": ClipConfig, "optim": OptimConfig}
         return config_of(cls, data, parts, {"optim": asdict(_optim())}, "Try-on config")
-
-
-def read_stage_config(path: Path | None, stage: Literal["autoencoder", "tryon"]) -> Any:
-    """Read the part of a config file that belongs to a stage; the whole file where it has no such
-    parts; None gives the defaults.
-
-    Raises:
-        InputError: If it can't be read or has unknown names.
-    """
-    kinds = {"autoencoder": AutoencoderTrainConfig, "tryon": TryOnTrainConfig}
-    if path is None:
-        return kinds[stage]()
-    try:
-        data: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
-        raise InputError(f"Training config {path}: can't be read ({e}). Give a JSON file.") from e
-    if not isinstance(data, dict):
-        raise InputError(f"Training config {path}: no JSON object. Give names with values.")
-    values = cast("dict[str, Any]", data)
-    parted = {"train_autoencoder", "train_tryon"} & values.keys()
-    return kinds[stage].from_dict(values.get(f"train_{stage}", {}) if parted else values)

@@ -79,8 +79,18 @@ class TryOnLatents:
             config: Of the run.
             rng: Of the step.
         """
-        count = config.batch_size
-        chosen = torch.from_numpy(rng.integers(len(self), size=count))
+        chosen = torch.from_numpy(rng.integers(len(self), size=config.batch_size))
+        return self.take(chosen, ids, config, rng)
+
+    def take(
+        self,
+        chosen: Tensor,
+        ids: Sequence[Tensor],
+        config: TryOnTrainConfig,
+        rng: np.random.Generator,
+    ) -> dict[str, Tensor]:
+        """As `draw`, of chosen records, (B,); what is dropped or sketched of them is drawn."""
+        count = len(chosen)
         draws = rng.random((4, count))
         sketched = torch.from_numpy(draws[0] < config.sketch_share) & self.has_sketch[chosen]
         hint = self.latents["hint"][chosen]

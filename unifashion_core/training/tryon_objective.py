@@ -15,6 +15,8 @@ from ..tryon.blocks import ResBlock, SpatialTransformer
 from ..tryon.checkpoint import TryOnModel
 from ..tryon.condition_encoders import ClipText
 from ..tryon.schedule import TRAIN_STEPS, alphas_cumprod
+from ..tryon.solvers import clean_estimate, signal_and_spread
+from ..tryon.unet import OnWarp
 from .tryon_config import TryOnTrainConfig
 from .warp_loss import WarpLoss
 
@@ -57,17 +59,12 @@ class TryOnObjective(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Losses by name; "total" is their weighted sum."""
         target = batch["target"]
-        count = len(target)
-        steps = torch.randint(0, TRAIN_STEPS, (count,), device=target.device)
+        steps = torch.randint(0, TRAIN_STEPS, (len(target),), device=target.device)
         noise = torch.randn_like(target)
         alphas = cast("Tensor", self._alphas)[steps][:, None, None, None]
         noisy = alphas.sqrt() * target + (1 - alphas).sqrt() * noise
-        x = torch.cat([noisy, batch["agnostic"], batch["keep"], batch["pose"]], dim=1)
-        context = self._context(batch)
-        hint_on = batch["hint_on"][:, None, None, None]
-        maps = [m * hint_on for m in self.garment(x, steps, context, batch["hint"])]
         watchers = _Watchers(batch, self._config, len(self.unet.warp_flow_blks))
-        made = self.unet(x, steps, context, maps, watchers.watch).float()
+        made = self._predict(batch, noisy, steps, watchers.watch)
         if self._config.unet.prediction_type == "v_prediction":
             wanted = alphas.sqrt() * noise - (1 - alphas).sqrt() * target
         else:
@@ -84,6 +81,28 @@ class TryOnObjective(nn.Module):
             losses["atv"] = watchers.variation.total()
             losses["total"] = losses["total"] + losses["atv"]
         return losses
+
+    def guess(self, batch: Mapping[str, Tensor], steps: Tensor) -> Tensor:
+        """The clean latents, scaled, (B, z, h, w), that the UNet sees in noisy ones.
+
+        Args:
+            batch: As `forward` reads it, but for what only losses need.
+            steps: Time steps of the noise that is drawn here, (B,).
+        """
+        target = batch["target"]
+        signal, spread = signal_and_spread(steps, target)
+        noisy = signal * target + spread * torch.randn_like(target)
+        made = self._predict(batch, noisy, steps, None)
+        return clean_estimate(made, noisy, steps, self._config.unet.prediction_type)
+
+    def _predict(
+        self, batch: Mapping[str, Tensor], noisy: Tensor, steps: Tensor, on_warp: OnWarp | None
+    ) -> Tensor:
+        x = torch.cat([noisy, batch["agnostic"], batch["keep"], batch["pose"]], dim=1)
+        context = self._context(batch)
+        hint_on = batch["hint_on"][:, None, None, None]
+        maps = [m * hint_on for m in self.garment(x, steps, context, batch["hint"])]
+        return self.unet(x, steps, context, maps, on_warp).float()
 
     def _context(self, batch: Mapping[str, Tensor]) -> Tensor:
         ids = batch["ids"]
