@@ -1,6 +1,8 @@
 """Training of the try-on stages on a few mannequins: data, autoencoder, losses, exact resume."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -313,3 +315,14 @@ def test_a_decoder_learns_from_guesses_and_the_rest_stays(data: Path, autoencode
         name, _, top, left = places[0]
         cut = whole[name][:, top * 8 : top * 8 + 32, left * 8 : left * 8 + 32]
         torch.testing.assert_close(cut, pixels, atol=1e-6, rtol=0)
+
+
+def test_asking_for_the_device_leaves_the_precision_open():
+    code = (
+        "from accelerate import Accelerator\n"
+        "from unifashion_core.training.loop import training_device\n"
+        "device = training_device()\n"
+        "assert Accelerator(mixed_precision='bf16').device == device\n"
+    )
+    root = Path(__file__).resolve().parent.parent
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True, timeout=120)

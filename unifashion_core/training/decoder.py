@@ -50,6 +50,7 @@ class DecoderTrainConfig:
         chroma: Weight of the error of colour apart from brightness.
         guessed: Share of squares that are decoded from the UNet's guesses; the others from the
             latents of pictures.
+        records: Records that guesses are made of, the first ones; 0 = all.
         guesses: Guesses of each record, each from other noise.
         guess_steps: First and last time step that a guess is made from.
         optim: Optimiser.
@@ -64,6 +65,7 @@ class DecoderTrainConfig:
     gradient: float = 0.3
     chroma: float = 1.0
     guessed: float = 0.5
+    records: int = 0
     guesses: int = 2
     guess_steps: tuple[int, int] = (100, 700)
     optim: OptimConfig = field(default_factory=_optim)
@@ -132,7 +134,7 @@ def train_decoder(
     autoencoder = model.autoencoder.requires_grad_(True)
     autoencoder.encoder.requires_grad_(False)
     autoencoder.quant_conv.requires_grad_(False)
-    people = [person for person, _ in read_pairs(paths.data, "train")]
+    people = [person for person, _ in read_pairs(paths.data, "train")][: guesses.shape[1]]
     squares = Squares(autoencoder, pictures, (people, guesses), config)
     objective = DecoderObjective(autoencoder, config)
     objective.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -226,7 +228,13 @@ def guess_latents(
     )
     model.autoencoder.eval().to(device)
     data = encode_records(
-        paths.data, "train", model.autoencoder, settings, paths.out / "latents", on_step=on_step
+        paths.data,
+        "train",
+        model.autoencoder,
+        settings,
+        paths.out / "latents",
+        part=slice(config.records or None),
+        on_step=on_step,
     )
     tokenizer = ClipTokenizer(paths.merges)
     ids = [tokenizer.tokenize(texts, model.context.config).ids for texts in data.texts]
@@ -237,7 +245,8 @@ def guess_latents(
     found: list[Tensor] = []
     for _ in range(config.guesses):
         parts: list[Tensor] = []
-        for chosen in torch.arange(len(data)).split(_GUESSED_AT_ONCE):
+        for start in range(0, len(data), _GUESSED_AT_ONCE):
+            chosen = torch.arange(start, min(start + _GUESSED_AT_ONCE, len(data)))
             drawn = data.take(chosen, ids, settings, rng)
             batch = {name: value.to(device) for name, value in drawn.items()}
             steps = torch.randint(low, high + 1, (len(chosen),), device=device)

@@ -123,7 +123,7 @@ def run_loop(
 def training_device() -> torch.device:
     """Where `run_loop` trains: accelerate's choice, a GPU where there is one."""
     accelerate: Any = require("accelerate")
-    return accelerate.Accelerator().device
+    return accelerate.PartialState().device  # an Accelerator would settle the precision as well
 
 
 def _drawn_ahead(
