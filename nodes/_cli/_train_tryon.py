@@ -87,18 +87,20 @@ def _tryon(args: argparse.Namespace, config: Any, attention: AttentionBackend) -
 
 
 def _decoder(args: argparse.Namespace, config: Any, attention: AttentionBackend) -> Path:
+    from ...unifashion_core.errors import InputError
     from ...unifashion_core.pocket import CLIP_MERGES
     from ...unifashion_core.training.decoder import train_decoder
     from ...unifashion_core.training.tryon import TryOnPaths
     from ...unifashion_core.tryon.checkpoint import load_tryon
 
-    if args.start is None:
-        args.parser.error("decoder needs --start MODEL")
+    start: Path | None = args.start
+    if start is None:
+        raise InputError("train decoder needs --start MODEL, a try-on model.")
     line = TrainingLine("records")
     folder = train_decoder(
         TryOnPaths(args.data, args.out, CLIP_MERGES),
         config,
-        load_tryon(args.start, attention=attention),
+        load_tryon(start, attention=attention),
         on_step=line.counted,
         on_progress=line.progress,
     )
