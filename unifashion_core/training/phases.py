@@ -8,12 +8,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..attention import AttentionBackend
-from ..deps import require
 from ..encoder.checkpoint import load_encoder, save_encoder
 from ..encoder.config import EncoderConfig
 from ..encoder.encoder import MultimodalEncoder
@@ -24,6 +22,7 @@ from ..types import OnStep
 from .batches import CaptionBook, PairSource, TripletSource
 from .config import TrainConfig
 from .features import FeatureSource, cached_features, live_features
+from .loop import training_device
 from .prompts import prompt_texts
 from .records import ImageRecord, Triplet, read_phase1, read_phase2
 from .trainer import OnProgress, Run, train
@@ -117,12 +116,6 @@ def run_phase(
         tower=False,
     )
     return folder
-
-
-def training_device() -> torch.device:
-    """Where accelerate will train: a graphics card where there is one."""
-    accelerate: Any = require("accelerate")
-    return accelerate.PartialState().device
 
 
 def _pictures(
