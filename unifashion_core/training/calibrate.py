@@ -1,10 +1,10 @@
 """How sure an encoder's attributes are, measured on the training photos, for its card.
 
 An encoder knows its training photos by heart, so its scores there say nothing of other photos. They
-are therefore shown in parts of half of each side. There the pocket encoder finds the class of 0.80
+are therefore shown in parts of half of each side. There the pocket encoder finds the class of 0.83
 of them; a ridge classifier on the frozen tower's features, cross-validated over the same photos,
-finds 0.83, so such a part is about as hard as a new photo (of parts of 60 % the encoder knows 0.91,
-turned by 30 degrees 0.88).
+finds 0.83, so such a part is about as hard as a new photo (of parts of 60 % the encoder knows 0.93,
+turned by 30 degrees 0.90).
 
 Colours stay what they are in a part, so an encoder's memory of them can't be taken out: they are
 measured on pixels alone, by members of the namer that did not see the photo.

@@ -53,7 +53,7 @@ class DatasetConfig:
     captions: int = 24
     triplets: int = 16000
     render_size: int = 256
-    plain: float = 0.0
+    plain: float = 0.9
 
 
 def build_dataset(
