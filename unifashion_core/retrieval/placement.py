@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -68,6 +68,27 @@ def stored(parts: Sequence[npt.NDArray[Any]], part_of: Rows, rows: Rows) -> Stor
     return Stored(tuple(parts), part_of, rows, starts[part_of] + rows * size)
 
 
+@dataclass(frozen=True)
+class Coarse:
+    """Copies of few bits, in memory.
+
+    Attributes:
+        copies: Four bits a value, (T, D / 2) each.
+        errors: How far each token's may be off, (T,) each.
+        rooms: Arrays that the next search may fill: fresh memory is slow.
+    """
+
+    copies: Stored
+    errors: Stored
+    rooms: list[Floats] = field(default_factory=list[Floats], compare=False, repr=False)
+
+
+COARSE_BYTES = 1 << 30
+"""Of coarse copies that are kept in memory: 250,000 images of 32 x 256."""
+_COARSE = "coarse"
+MakeCoarse: TypeAlias = Callable[[SegmentView], tuple[npt.NDArray[np.uint8], Floats]]
+
+
 class Placement:
     """The items of one revision and where a scan finds them.
 
@@ -99,6 +120,8 @@ class Placement:
         bounds = stored([view.bounds for view in views], part_of, rows)
         self.bounds: Floats = bounds.gather(np.arange(len(items)))
         self._checked = np.zeros(len(items), np.bool_)
+        self._found, self._asked = (part_of, rows), 0
+        self._coarse: Coarse | None = None
         last = int(items.ids[-1]) if len(items) else 0
         self._place_of = np.full(last + 1, -1, np.int32)
         self._place_of[items.ids] = np.arange(len(items), dtype=np.int32)
@@ -109,6 +132,36 @@ class Placement:
     def places(self, ids: Rows) -> Rows:
         """Places of some items among all, (ids,)."""
         return self._place_of[ids].astype(np.int64)
+
+    def coarse(self, make: MakeCoarse) -> Coarse | None:
+        """Coarse copies of all segments, which their views keep.
+
+        Args:
+            make: Makes those of a view: (N, T, D / 2), and how far each token's are off, (N, T).
+
+        Returns:
+            None where they take too much room, and at the first search: making them takes longer
+            than a search without them.
+        """
+        if self._coarse is not None:
+            return self._coarse
+        self._asked += 1
+        rows = sum(view.count for view in self._views)
+        lacking = sum(view.count for view in self._views if _COARSE not in view.derived)
+        tokens, width = self.copies.shape
+        too_much = rows * tokens * (width // 2 + 4) > COARSE_BYTES
+        if too_much or (2 * lacking > rows and self._asked < 2):
+            return None
+        made: list[tuple[npt.NDArray[np.uint8], Floats]] = []
+        for view in self._views:
+            kept = view.derived.get(_COARSE) or make(view)
+            view.derived[_COARSE] = kept
+            made.append(kept)  # pyright: ignore[reportArgumentType] # put there by this line
+        part_of, places = self._found
+        copies = stored([copy for copy, _ in made], part_of, places)
+        errors = stored([error for _, error in made], part_of, places)
+        self._coarse = Coarse(copies, errors)
+        return self._coarse
 
     def check(self, places: Rows) -> None:
         """Refuse stored tokens that aren't what was committed; each is looked at once.

@@ -33,6 +33,7 @@ from .kernels import Kernel, choose_kernel
 from .layout import Rows
 from .placement import CaptionPlacement, Placement, Truths
 from .quantise import Floats
+from .two_passes import LEAST_SHARE, LEAST_TOKENS, best_in_two_passes
 
 SCAN_VALUES = 1 << 20
 """Scores of query vectors that a scan holds at once (4 MB), before they become scores of parts."""
@@ -163,6 +164,10 @@ class _Search:
 
     def rank(self, queries: Sequence[Sequence[ScoredPart]]) -> Iterator[Ranking]:
         group = _group(queries)
+        two = self._in_two_passes(group)
+        if two is not None:
+            yield self._best(*two)
+            return
         similar = self._caption_scores(group)
         rough, errors = self._scan(group, similar)
         bounds, has = self._of_items()
@@ -180,6 +185,25 @@ class _Search:
         seconds = self._exact(group, rest, similar)
         for (first, _, _), more, *scores in zip(opened, rest, firsts, seconds, strict=True):
             yield self._best(np.concatenate([first, more]), np.concatenate(scores))
+
+    def _in_two_passes(self, group: _Group) -> tuple[Rows, Floats] | None:
+        """Items with their exact scores, the best among them, for one vector of weight 1."""
+        scan, many, parts = self.kernel.coarse, len(self.places), group.parts
+        if scan is None or self.captions or len(group.vectors) != 1 or parts[0][1].weight != 1.0:
+            return None
+        if many * self.placement.copies.shape[0] < LEAST_TOKENS or many < LEAST_SHARE * self.top_k:
+            return None
+        coarse = scan.copies(self.placement)
+        if coarse is None:
+            return None
+
+        def exact(chosen: Rows) -> Floats:
+            return self._exact(group, [chosen], {})[0]
+
+        part = parts[0][1]
+        return best_in_two_passes(
+            self.placement, coarse, self.places, part, scan, self.top_k, exact
+        )
 
     def _best(self, chosen: Rows, scores: Floats) -> Ranking:
         ids = self.placement.items.ids[self.places[chosen]]

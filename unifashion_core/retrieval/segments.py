@@ -57,6 +57,8 @@ class SegmentView:
     bounds: Floats
     sums: Sums | None = field(default=None, repr=False)
     where: str = ""
+    derived: dict[str, object] = field(default_factory=dict[str, object], compare=False, repr=False)
+    """What a search worked out from it and the next one needs again, by name."""
 
     def check_rows(self, rows: Rows) -> None:
         """Refuse float16 rows that aren't what was committed.

@@ -15,6 +15,7 @@ from ..layout import Rows
 from ..machine.compiling import available_instructions
 from ..placement import Placement, Stored
 from ..quantise import Floats
+from .halves import CoarseScan
 from .native import NativeKernel
 from .portable import NumkongKernel, TorchKernel
 from .queries import RoundedQueries
@@ -26,6 +27,11 @@ class Kernel(Protocol):
     @property
     def name(self) -> str:
         """For results."""
+        ...
+
+    @property
+    def coarse(self) -> CoarseScan | None:
+        """A first scan of fewer bits, if there is one."""
         ...
 
     def prepare(self, vectors: Floats) -> RoundedQueries:

@@ -55,6 +55,8 @@ class DeviceKernel:
         name: For results.
     """
 
+    coarse = None
+
     def __init__(self, device: torch.device, budget_bytes: int, exact: Kernel) -> None:
         self.name = str(device.type)
         self._device = device

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -14,8 +13,10 @@ from ..machine.instructions import Instructions
 from ..placement import Placement, Stored
 from ..quantise import Floats
 from .batch import batch_program
+from .halves import CoarseScan
 from .programs import BLOCK, Shape, exact_program, scan_program
 from .queries import PackedQueries, pack_queries
+from .shared import share
 
 PAIR_VALUES = 1 << 13
 """Values of an image from which `exact` hands out images one by one; smaller ones go in groups."""
@@ -32,12 +33,14 @@ class NativeKernel:
 
     Attributes:
         name: For results.
+        coarse: A first scan of fewer bits.
     """
 
     def __init__(self, how: Instructions, threads: int) -> None:
         self.name = how.name
         self._how = how
         self._threads = threads
+        self.coarse = CoarseScan(how, threads)
 
     def prepare(self, vectors: Floats) -> PackedQueries:
         """Round query vectors for scans.
@@ -72,7 +75,8 @@ class NativeKernel:
             *(vectors // tile, address(found), many),
         )
         work = many * shape.tokens * shape.width * vectors
-        self._share(run, arguments, many, max(1, min(256, many // (8 * self._threads))), work)
+        step = max(1, min(256, many // (8 * self._threads)))
+        share(run, arguments, many, step, self._threads_for(work))
         np.multiply(found[: len(out)], queries.scales[:, None], out=out)
 
     def exact(
@@ -104,24 +108,11 @@ class NativeKernel:
             address(out),
         )
         step = max(1, PAIR_VALUES // size)
-        self._share(run, arguments, len(places), step, len(places) * size)
+        share(run, arguments, len(places), step, self._threads_for(len(places) * size))
         return out
 
-    def _share(
-        self, run: Callable[..., None], arguments: Sequence[int], count: int, step: int, work: int
-    ) -> None:
-        """Let all threads take from one counter; ctypes lets go of Python's lock meanwhile."""
-        counter = np.zeros(1, np.int64)
-        whole = (*arguments, address(counter), count, step)
-        helpers = [
-            threading.Thread(target=run, args=whole)
-            for _ in range(self._threads - 1 if work > SHARED_VALUES else 0)
-        ]
-        for helper in helpers:
-            helper.start()
-        run(*whole)
-        for helper in helpers:
-            helper.join()
+    def _threads_for(self, work: int) -> int:
+        return self._threads if work > SHARED_VALUES else 1
 
 
 @lru_cache(maxsize=32)

@@ -79,6 +79,7 @@ class TorchKernel(TorchExact):
     """
 
     name = "torch"
+    coarse = None
 
     def prepare(self, vectors: Floats) -> FloatQueries:
         """Round query vectors for scans.
@@ -153,6 +154,7 @@ class NumkongKernel(TorchExact):
     """
 
     name = "numkong"
+    coarse = None
 
     def __init__(self, threads: int) -> None:
         self._numkong: Any = require("numkong")

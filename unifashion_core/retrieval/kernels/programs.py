@@ -52,10 +52,12 @@ def scan_program(name: str, shape: Shape, how: Instructions, tile: int) -> str:
         how: The CPU's instructions.
         tile: Query vectors that are worked on together.
     """
-    return _Scan(Assembly(name, SCAN_ARGUMENTS), shape, how, tile).write()
+    return ScanProgram(Assembly(name, SCAN_ARGUMENTS), shape, how, tile).write()
 
 
-class _Scan:
+class ScanProgram:
+    """Writes `scan`; what other programs share with it."""
+
     def __init__(self, code: Assembly, shape: Shape, how: Instructions, tile: int) -> None:
         self.code, self.shape, self.how, self.tile = code, shape, how, tile
         self.blocks = -(-shape.width // how.step)
@@ -74,7 +76,7 @@ class _Scan:
         code = self.code
         image, scales = (code.load(name, "ptr", index, 8) for name in ("%images", "%scales"))
         if self.tile == 1:
-            self.following = _following(code, index)
+            self.following = following_one(code, index)
         if self.factors:
             tokens = str(self.shape.tokens)
             code.loop("0", tokens, lambda token, _: self.widen(image, token))
@@ -144,7 +146,7 @@ class _Scan:
         code = self.code
         if self.following:
             start = code.at(self.following, f"[{self.shape.width} x i8]", first)
-            _ask_for(code, start, many * self.shape.width)
+            ask_for(code, start, many * self.shape.width)
         places = [code.let(f"add i64 {first}, {number}") for number in range(many)]
         sums = self.sums(image, queries, places)
         found: list[str] = []
@@ -263,7 +265,7 @@ def places_of(places: Sequence[int]) -> str:
     return f"<{len(places)} x i32> <{', '.join(f'i32 {place}' for place in places)}>"
 
 
-def _following(code: Assembly, index: str) -> str:
+def following_one(code: Assembly, index: str) -> str:
     """The address of the next image; the last one's own."""
     after = code.let(f"add i64 {index}, 1")
     last = code.let("sub i64 %count, 1")
@@ -271,7 +273,7 @@ def _following(code: Assembly, index: str) -> str:
     return code.load("%images", "ptr", after, 8)
 
 
-def _ask_for(code: Assembly, start: str, size: int) -> None:
+def ask_for(code: Assembly, start: str, size: int) -> None:
     """Let memory bring some bytes, while something else is computed."""
     for line in range(0, size, LINE):
         place = code.at(start, "i8", str(line))
@@ -308,7 +310,7 @@ def exact_program(name: str, shape: Shape) -> str:
     def pair(index: str) -> None:
         image = code.load("%images", "ptr", index, 8)
         first, last = (code.load(name, "i64", index, 8) for name in ("%firsts", "%lasts"))
-        following = _following(code, index)
+        following = following_one(code, index)
 
         def vector(number: str, total: list[str]) -> list[str]:
             query = code.at("%queries", f"[{padded} x float]", number)
@@ -316,7 +318,7 @@ def exact_program(name: str, shape: Shape) -> str:
             def token(place: str, best: list[str]) -> list[str]:
                 start = code.at(image, f"[{shape.width} x half]", place)
                 ahead = code.at(following, f"[{shape.width} x half]", place)
-                _ask_for(code, ahead, 2 * shape.width)
+                ask_for(code, ahead, 2 * shape.width)
                 dot = _dot(code, start, query, shape.width, spare)
                 return [greater(code, "float", dot, best[0])]
 
