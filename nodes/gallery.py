@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -205,7 +206,7 @@ def _metadata_file(root: Path, name: str) -> Path | None:
         usual = root / "metadata.jsonl"
         return usual if usual.is_file() else None
     path = (root / name.strip()).resolve()
-    if not path.is_relative_to(root) or not path.is_file():
+    if not path.is_relative_to(root) or not os.path.isfile(path):  # a name may be too long
         raise UniFashionError(
             f"Index Folder: no metadata file {name!r} in {root}. Give the name of a file in that "
             f"folder."

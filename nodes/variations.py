@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
@@ -279,7 +280,7 @@ class RenderVariations(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, *, folder_name: str | None = None, **_: object) -> object:
         """Run again when the folder is gone."""
-        made = folder_name and (output_folder() / folder_name / LISTING).is_file()
+        made = folder_name and os.path.isfile(output_folder() / folder_name / LISTING)
         return "made" if made else float("nan")
 
     @classmethod

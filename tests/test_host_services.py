@@ -120,6 +120,7 @@ def test_input_output_and_the_listed_folder_may_be_indexed(host):
         "//server/share",
         "link",
         "~",
+        "1, " * 100,
     ],
 )
 def test_any_other_folder_is_refused_and_the_error_says_how_to_list_it(host, text):

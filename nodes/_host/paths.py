@@ -67,14 +67,15 @@ def find_image_folder(text: str, roots: Sequence[tuple[str, Path]]) -> Path:
         roots: Label and path of each folder that may be read; the first that has it wins.
 
     Raises:
-        FolderError: If it lies outside all of them or is not a folder.
+        FolderError: If it lies outside all of them or is not a folder, also where no system would
+            take such a name.
     """
     wanted = text.strip()
     where = f"Image folder {text!r}"
     if not wanted or "\0" in wanted:
         raise FolderError(f"{where}: no folder is named. Give one of: {_known(roots)}.")
     for candidate in _candidates(wanted, roots):
-        if any(is_inside(candidate, root) for _, root in roots) and candidate.is_dir():
+        if any(is_inside(candidate, root) for _, root in roots) and os.path.isdir(candidate):
             return Path(os.path.realpath(candidate))
     outside = _is_absolute(wanted) or ".." in PureWindowsPath(wanted).parts
     problem = "is outside the folders that may be read" if outside else "was not found"
@@ -148,7 +149,7 @@ def find_model(name: str, folders: Sequence[Path], where: str) -> Path:
     parts = parts_of(name, where)
     for root in folders:
         candidate = root.joinpath(*parts)
-        if parts and candidate.exists():
+        if parts and os.path.exists(candidate):  # also of a name that is too long
             return candidate
     listed = ", ".join(map(str, folders)) or "no folder"
     raise FolderError(f"{where}: {name!r} was not found in {listed}. Choose one that is listed.")
