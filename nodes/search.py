@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
@@ -11,17 +11,62 @@ from PIL import Image
 from ..unifashion_core.errors import ImageError, InputError
 from ..unifashion_core.imaging import open_image
 from ..unifashion_core.rendering.sheets import SheetStyle, hits_sheet
+from ..unifashion_core.retrieval.kernels import choose_kernel
+from ..unifashion_core.retrieval.kernels.device import DeviceCopies, DeviceKernel
 from ..unifashion_core.retrieval.rerank import rerank
 from ..unifashion_core.retrieval.search import search
 from ..unifashion_core.retrieval.store import Gallery as GalleryValue
 from ..unifashion_core.types import Embedding as EmbeddingValue
 from ..unifashion_core.types import Hit
 from ..unifashion_core.types import Hits as HitsValue
-from ._comfy import io, ui
+from ._comfy import Patcher, device, free_memory, io, load_models, manage, ui
 from ._convert import check_readable, pictures, progress, to_batch, to_image
 from ._types import Embedding, Encoder, Gallery, Hits, ManagedEncoder
 
 BATCH = 16
+SCANS = ["processor", "device", "device or processor"]
+FREE_SHARE = 0.8
+"""Of the device's free memory that a scan may take."""
+
+
+@dataclass(frozen=True)
+class _HeldCopies:
+    """A gallery's copies under the host's model manager."""
+
+    patcher: Patcher
+
+    def ready(self, memory_bytes: int) -> None:
+        load_models([self.patcher], memory_bytes)
+
+
+def scan_kernel(scan_on: str, gallery: object) -> DeviceKernel | None:
+    """What scans a gallery; None for the processor's fastest.
+
+    Args:
+        scan_on: One of `SCANS`.
+        gallery: The gallery.
+
+    Raises:
+        InputError: If there is no device and the processor may not do it instead.
+    """
+    processor, only, _ = SCANS
+    there = isinstance(gallery, GalleryValue) and device().type != "cpu"
+    if scan_on == only and not there:
+        why = (
+            "the host computes on the processor here"
+            if isinstance(gallery, GalleryValue)
+            else "the gallery's server compares its pictures itself"
+        )
+        raise InputError(
+            f"Retrieve Garments: scan_on is '{scan_on}', but {why}. Choose '{processor}'."
+        )
+    if scan_on == processor or not there:
+        return None
+
+    def hold(copies: DeviceCopies) -> _HeldCopies:
+        return _HeldCopies(manage(copies, name="GalleryCopies"))
+
+    return DeviceKernel(device(), int(FREE_SHARE * free_memory()), choose_kernel(), hold)
 
 
 class RetrieveGarments(io.ComfyNode):
@@ -70,6 +115,15 @@ class RetrieveGarments(io.ComfyNode):
                     tooltip="How many of the best hits to skip: the second page of 12 has offset "
                     "12. Ranks go on.",
                 ),
+                io.Combo.Input(
+                    "scan_on",
+                    options=SCANS,
+                    default=SCANS[0],
+                    optional=True,
+                    tooltip="Where pictures are compared. device = the graphics card, which keeps "
+                    "what it compares while it has room; an error without one. device or processor "
+                    "= the processor where there is no card. The hits are the same.",
+                ),
             ],
             outputs=[
                 Hits.Output(
@@ -92,9 +146,15 @@ class RetrieveGarments(io.ComfyNode):
         where: str,
         caption_weight: float,
         offset: int = 0,
+        scan_on: str = SCANS[0],
     ) -> io.NodeOutput:
         hits = search(
-            gallery, query, top_k=offset + top_k, where=where, caption_weight=caption_weight
+            gallery,
+            query,
+            top_k=offset + top_k,
+            where=where,
+            caption_weight=caption_weight,
+            kernel=scan_kernel(scan_on, gallery),
         )
         hits = replace(hits, rows=tuple(row[offset:] for row in hits.rows))
         return io.NodeOutput(hits, describe(hits))

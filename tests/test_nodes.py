@@ -218,6 +218,24 @@ def test_index_refuses_metadata_outside_the_folder(host):
     graph = graphs.indexed()
     graph["index"] = graphs.index(gallery="meta", metadata="../../secret.jsonl")
     assert "no metadata file" in error_of(host, graph)
+    graph["index"]["inputs"]["metadata"] = "1, " * 100  # too long for any system
+    assert "no metadata file" in error_of(host, graph)
+
+
+def test_a_search_on_a_device_needs_one_unless_the_processor_may_do_it(pack, host):
+    found = {}
+    for scan_on in ("processor", "device or processor"):
+        graph = text_graph()
+        graph["search"]["inputs"]["scan_on"] = scan_on
+        graph["show"] = node("PreviewAny", source=["search", 1])
+        found[scan_on] = host.run(graph).ui["show"]
+    with host.active():
+        there = pack.comfy.device().type != "cpu"
+    assert there or found["processor"] == found["device or processor"]
+    graph["search"]["inputs"]["scan_on"] = "device"
+    if not there:
+        wanted = "scan_on is 'device', but the host computes on the processor here. Choose 'proc"
+        assert wanted in error_of(host, graph)
 
 
 def test_hits_outside_the_allowed_folders_are_not_read(pack, host, base, tmp_path):

@@ -23,7 +23,7 @@ from unifashion_core.retrieval import quantise as quantise_module
 from unifashion_core.retrieval.bounds import ScoredPart, largest_kth, margins
 from unifashion_core.retrieval.items import ItemRows
 from unifashion_core.retrieval.kernels import Kernel, choose_kernel, kernel_names
-from unifashion_core.retrieval.kernels.device import DeviceKernel
+from unifashion_core.retrieval.kernels.device import DeviceCopies, DeviceKernel
 from unifashion_core.retrieval.kernels.native import NativeKernel
 from unifashion_core.retrieval.layout import HALF
 from unifashion_core.retrieval.machine.compiling import available_instructions
@@ -331,6 +331,59 @@ def test_a_device_gives_the_same_resident_and_streamed(kind: str, budget: int) -
     check(passed, queries[0], values[keep], few.ids, 10)
     size = values.size + 4 * values.shape[0] * values.shape[1]
     assert device.is_resident == (budget > 2 * size)
+
+
+class Shelf:
+    """A stand-in for a manager of memory: counts how often copies are brought."""
+
+    def __init__(self) -> None:
+        self.held: list[DeviceCopies] = []
+        self.brought = 0
+
+    def hold(self, copies: DeviceCopies) -> Shelf:
+        self.held.append(copies)
+        return self
+
+    def ready(self, memory_bytes: int) -> None:
+        assert memory_bytes > 0
+        self.held[-1].to(DEVICE)
+        self.brought += 1
+
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("kind", ["spread", "odd width"])
+def test_held_copies_are_brought_before_each_scan_and_stay_with_their_items(kind: str) -> None:
+    values, shelf = images(kind), Shelf()
+    placement = placed(values)
+    queries = [parts_of(vector[None], [(1, 1.0)]) for vector in query_vectors(values, 3)]
+    for _ in range(2):  # a search has a kernel of its own
+        kernel = DeviceKernel(DEVICE, 1 << 30, choose_kernel("torch"), shelf.hold)
+        found = rank(placement, queries, top_k=10, kernel=kernel)
+        assert kernel.is_resident
+        for query, ranking in zip(queries, found, strict=True):
+            check(ranking, query, values, placement.items.ids, 10)
+    assert (len(shelf.held), shelf.brought) == (1, 2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("budget", [1 << 30, 1 << 20, 1 << 14])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_graphics_card_gives_the_full_scans_best(kind: str, budget: int) -> None:
+    values = images(kind)
+    placement = placed(values)
+    device = DeviceKernel(torch.device("cuda"), budget, choose_kernel("torch"))
+    queries = [parts_of(vector[None], [(1, 1.0)]) for vector in query_vectors(values, 9)]
+    keep = np.random.default_rng(1).random(COUNT) < 0.3
+    few = placement.items.subset(keep)
+
+    whole = rank(placement, queries, top_k=10, kernel=device)
+    (passed,) = rank(placement, queries[:1], top_k=10, items=few, kernel=device)
+
+    for query, ranking in zip(queries, whole, strict=True):
+        check(ranking, query, values, placement.items.ids, 10)
+    check(passed, queries[0], values[keep], few.ids, 10)
 
 
 @pytest.mark.skipif(not can_narrow(), reason="the extra `fast` is not installed")

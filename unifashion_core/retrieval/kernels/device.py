@@ -4,8 +4,9 @@ through it in chunks. The best token is taken chunk by chunk, so no tensor of al
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -31,43 +32,85 @@ class DeviceQueries(RoundedQueries):
     factors: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
 
+class DeviceCopies(torch.nn.Module):
+    """The copies of a revision's items, as whoever manages a device's memory moves them.
+
+    Args:
+        placement: Where they are.
+        device: Where they are put first.
+
+    Attributes:
+        copies: (N, T, D), int8.
+        scales: (N, T).
+    """
+
+    copies: torch.Tensor
+    scales: torch.Tensor
+
+    def __init__(self, placement: Placement, device: torch.device) -> None:
+        super().__init__()
+        count, (tokens, width) = len(placement), placement.copies.shape
+        copies = torch.empty(count, tokens, width, dtype=torch.int8, device=device)
+        scales = torch.empty(count, tokens, device=device)
+        step = max(1, CHUNK_BYTES // (tokens * width))
+        for start in range(0, count, step):
+            places = np.arange(start, min(start + step, count))
+            copies[start : start + step] = torch.as_tensor(placement.copies.gather(places))
+            scales[start : start + step] = torch.as_tensor(placement.scales.gather(places))
+        self.register_buffer("copies", copies)
+        self.register_buffer("scales", scales)
+
+
+class Held(Protocol):
+    """Copies under a manager of memory."""
+
+    def ready(self, memory_bytes: int) -> None:
+        """Bring them onto the device, with so much room beside them."""
+        ...
+
+
+Hold: TypeAlias = Callable[[DeviceCopies], Held]
+
+
 @dataclass(frozen=True)
 class _Resident:
-    """The copies of a placement on the device, in its order."""
+    """Copies that stay on a device as long as its memory is not wanted for something else."""
 
-    placement: Placement
-    copies: torch.Tensor  # (N, T, D)
-    scales: torch.Tensor  # (N, T)
+    module: DeviceCopies
+    device: torch.device
+    held: Held | None
+
+
+_RESIDENT = "copies on a device"
 
 
 class DeviceKernel:
     """Scans on a device; exact scores by another kernel, from the stored vectors.
 
-    Keep it from one search to the next, so that the copies need not be moved again, and drop it to
-    give the memory back.
+    Copies that fit stay with the revision's items: the next search need not move them.
 
     Args:
         device: Where to scan.
         budget_bytes: Memory that it may take there, from what the host says is free.
         exact: Scores what a scan can't exclude.
+        hold: Puts copies under a manager of the device's memory; they are on their own when None.
 
     Attributes:
         name: For results.
+        is_resident: Whether the last scan's copies stay on the device.
     """
 
     coarse = None
 
-    def __init__(self, device: torch.device, budget_bytes: int, exact: Kernel) -> None:
+    def __init__(
+        self, device: torch.device, budget_bytes: int, exact: Kernel, hold: Hold | None = None
+    ) -> None:
         self.name = str(device.type)
         self._device = device
         self._budget = budget_bytes
         self._host = exact
-        self._kept: _Resident | None = None
-
-    @property
-    def is_resident(self) -> bool:
-        """Whether copies stay on the device."""
-        return self._kept is not None
+        self._hold = hold
+        self.is_resident = False
 
     def prepare(self, vectors: Floats) -> DeviceQueries:
         """Round query vectors to bytes.
@@ -128,24 +171,25 @@ class DeviceKernel:
                 chosen = torch.as_tensor(places[here]).to(self._device)
                 yield here, kept.copies[chosen], kept.scales[chosen]
 
-    def _resident(self, placement: Placement, chunk_bytes: int) -> _Resident | None:
+    def _resident(self, placement: Placement, chunk_bytes: int) -> DeviceCopies | None:
         """The copies on the device, moved there if they fit beside a chunk."""
-        if self._kept is not None and self._kept.placement is placement:
-            return self._kept
-        self._kept = None
-        tokens, width = placement.copies.shape
-        count = len(placement)
-        if not count or count * tokens * (width + 4) + chunk_bytes > self._budget:
-            return None
-        copies = torch.empty(count, tokens, width, dtype=torch.int8, device=self._device)
-        scales = torch.empty(count, tokens, device=self._device)
-        step = max(1, CHUNK_BYTES // (tokens * width))
-        for start in range(0, count, step):
-            places = np.arange(start, min(start + step, count))
-            copies[start : start + step] = torch.as_tensor(placement.copies.gather(places))
-            scales[start : start + step] = torch.as_tensor(placement.scales.gather(places))
-        self._kept = _Resident(placement, copies, scales)
-        return self._kept
+        derived = placement.items.derived
+        kept = derived.get(_RESIDENT)
+        if not isinstance(kept, _Resident) or kept.device != self._device:
+            derived.pop(_RESIDENT, None)
+            tokens, width = placement.copies.shape
+            count = len(placement)
+            self.is_resident = False
+            if not count or count * tokens * (width + 4) + chunk_bytes > self._budget:
+                return None
+            first = self._device if self._hold is None else torch.device("cpu")
+            module = DeviceCopies(placement, first)
+            held = None if self._hold is None else self._hold(module)
+            derived[_RESIDENT] = kept = _Resident(module, self._device, held)
+        if kept.held is not None:
+            kept.held.ready(chunk_bytes)
+        self.is_resident = True
+        return kept.module
 
 
 def _multiply(rows: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
