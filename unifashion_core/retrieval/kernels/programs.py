@@ -69,10 +69,12 @@ class ScanProgram:
         self.factors = code.let(f"alloca {how.factors}, i64 {values}, align 64") if tile > 1 else ""
 
     def write(self) -> str:
+        """Write the function; gives its text."""
         self.code.shares("%counter", "%count", "%step", self.image)
         return self.code.finish()
 
     def image(self, index: str) -> None:
+        """Write the work of one image."""
         code = self.code
         image, scales = (code.load(name, "ptr", index, 8) for name in ("%images", "%scales"))
         if self.tile == 1:
@@ -92,6 +94,7 @@ class ScanProgram:
         code.loop("0", "%tiles", tile)
 
     def widen(self, image: str, token: str) -> list[str]:
+        """Keep a token's factors for all tiles."""
         start = self.code.at(self.factors, f"[{self.blocks} x {self.how.factors}]", token)
         for block in range(self.blocks):
             value = self.read(image, token, str(block))
@@ -212,6 +215,7 @@ class ScanProgram:
         return found
 
     def factor(self, image: str, token: str, block: str) -> str:
+        """The factors of a block of a token."""
         if not self.factors:
             return self.read(image, token, block)
         start = self.code.at(self.factors, f"[{self.blocks} x {self.how.factors}]", token)
@@ -249,6 +253,7 @@ class ScanProgram:
         return code.let(f"add {kind} {parts[0]}, {parts[1]}")
 
     def largest(self, four: str) -> str:
+        """The largest of four."""
         values = [self.code.let(f"extractelement <4 x float> {four}, i64 {i}") for i in range(4)]
         return reduce(lambda a, b: greater(self.code, "float", a, b), values)
 
