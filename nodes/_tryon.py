@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from PIL import Image
 
 from ..unifashion_core.cutout import garment_mask
 from ..unifashion_core.errors import InputError
@@ -312,7 +313,7 @@ class Watch:
 
     def __init__(self, model: TryOnModel) -> None:
         self._model = model
-        self._bar = ProgressBar(1)
+        self._bar, self._at = ProgressBar(1), (0, 1)
         self._previewer = latent_previewer()
         self._preview: Any = None
 
@@ -327,9 +328,15 @@ class Watch:
             picture = to_pil(((pixels[0].permute(1, 2, 0) + 1) / 2).float())
             self._preview = ("JPEG", picture, _PREVIEW_SIDE)
 
+    def show(self, picture: Image.Image) -> None:
+        """A finished picture in the place of the one that is being painted."""
+        self._preview = ("JPEG", picture, _PREVIEW_SIDE)
+        self._bar.update_absolute(*self._at, self._preview)
+
     def step(self, done: int, total: int) -> None:
         """Show how far it is."""
         throw_if_interrupted()
+        self._at = (done, total)
         self._bar.update_absolute(done, total, self._preview)
 
 

@@ -305,7 +305,13 @@ class RenderVariations(io.ComfyNode):
         with Manifest.open(folder, job) as manifest:
             graphs = ItemGraphs(cls.hidden, folder, plan.settings)
             score = scorer_of(encoder) if scores else None
-            hooks = RunHooks(watch.step, watch.look, texts=graphs.texts, score=score)
+            hooks = RunHooks(
+                on_step=watch.step,
+                on_preview=watch.look,
+                on_picture=lambda place, item, line, picture: watch.show(picture),
+                texts=graphs.texts,
+                score=score,
+            )
             report = render_plan(plan, tools, manifest, how, hooks)
             known = lines_of(manifest, plan, job.key)
             write_page(folder, folder_name, page_items(known))

@@ -32,7 +32,7 @@ from unifashion_core.prepare.cache import PreparationCache
 from unifashion_core.prepare.person import load_networks
 from unifashion_core.prepare.preparer import Preparer
 from unifashion_core.rendering.item import Rendered, RenderSettings, TryOnTools
-from unifashion_core.rendering.looks import lines_of, page_items, plan_sheets
+from unifashion_core.rendering.looks import lines_of, page_items, plan_grid, plan_sheets
 from unifashion_core.rendering.manifest import Manifest
 from unifashion_core.rendering.page import write_page
 from unifashion_core.rendering.plan import SETTINGS, Picture, Plan, PlanItem, PlanLists, Seeds
@@ -291,6 +291,19 @@ def test_the_looks_of_a_run(whole, tools, folder):
     assert [path.name for path in sheets][:2] == ["00_grid.jpg", "01_before-after.jpg"]
     for path in sheets:
         assert min(Image.open(path).size) > 400
+
+
+def test_one_garment_in_several_words_is_a_column_each(tools, folder, tmp_path):
+    (item, *_) = make_plan(folder).items
+    prompts = ["a red t-shirt", "a blue t-shirt"]
+    plan = replace(make_plan(folder), items=tuple(replace(item, prompt=p) for p in prompts))
+    run(plan, tools, tmp_path)
+    job = plan_job(plan, tools)
+    with Manifest.open(tmp_path, job) as manifest:
+        grid = plan_grid(manifest, lines_of(manifest, plan, job.key), "a run", 64)
+    assert [card.head for card in grid.columns.values()] == prompts
+    assert all(card.picture is not None for card in grid.columns.values())
+    assert list(grid.rows) == ["person0"]
 
 
 _CHILD = """

@@ -68,7 +68,8 @@ def plan_sheets(
 
 
 def plan_grid(manifest: Manifest, known: PlanLines, title: str, side: int) -> Grid:
-    """A run as a table: a row a person, a column a garment (or sketch, or prompt).
+    """A run as a table: a row a person, a column a garment (or sketch, or prompt; a prompt as well
+    where all have one garment or sketch).
 
     Args:
         manifest: The run's.
@@ -79,10 +80,12 @@ def plan_grid(manifest: Manifest, known: PlanLines, title: str, side: int) -> Gr
     rows: dict[str, Card] = {}
     columns: dict[str, Card] = {}
     cells: dict[tuple[str, str], list[Card]] = {}
+    hints = {hint.name for item, _ in known if (hint := item.garment or item.sketch)}
+    by_prompt = len(hints) == 1 and len({item.prompt for item, _ in known}) > 1
     for item, line in known:
         row = item.person.name if item.person else "no person"
         hint = item.garment or item.sketch
-        column = hint.name if hint else item.prompt or "no garment"
+        column = hint.name if hint and not by_prompt else item.prompt or "no garment"
         if row not in rows:
             rows[row] = Card(_open(item.person, side), row, instead="" if item.person else row)
         if column not in columns:
