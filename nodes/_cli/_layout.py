@@ -19,9 +19,14 @@ _PICTURES = {  # width, and height beside the widgets
     "PreviewImage": (380, 340),
     "SaveImage": (460, 420),
     "UniFashion_ContactSheet": (460, 420),
+    "UniFashion_RenderVariations": (420, 420),
 }
+_PREVIEWS = {"UniFashion_SampleTryOn": 260, "UniFashion_DesignGarment": 260}  # while they paint
 _TEXTS = ("PreviewAny",)
-_YOURS = ("SampleWardrobe", "EncodeText", "ComposeQuery", "FormatCaption")
+_YOURS = (
+    *("SampleWardrobe", "EncodeText", "ComposeQuery", "FormatCaption"),
+    *("DesignGarment", "PlanVariations"),
+)
 
 GREEN: Colours = {"color": "#232", "bgcolor": "#353"}
 PURPLE: Colours = {"color": "#323", "bgcolor": "#535"}
@@ -55,7 +60,8 @@ class Shape:
         if self.kind in _PICTURES:
             width, picture = _PICTURES[self.kind]
             return width, height + picture
-        return _WIDTH, height + (_TEXT if self.kind in _TEXTS else 0)
+        more = _TEXT if self.kind in _TEXTS else _PREVIEWS.get(self.kind, 0)
+        return _WIDTH, height + more
 
 
 def places(

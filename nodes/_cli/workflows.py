@@ -11,12 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._layout import GAP, LEGEND, YELLOW, Shape, colours, note_size, places
 
+if TYPE_CHECKING:
+    from .._host import Folders
+
 Graph = dict[str, Any]
 
+_THUMBNAILS = ("SaveImage", "UniFashion_ContactSheet")  # whose picture is shown, the later first
 _WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 
 
@@ -46,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
             text = json.dumps(graph, indent=1, ensure_ascii=False) + "\n"
             (folder / twin.name).write_text(text, "utf-8")
             if args.thumbnails:
-                _thumbnail(host.run(prompt), host.folders.temp, folder / f"{twin.stem}.jpg")
+                picture = _shown(prompt, host.run(prompt), host.folders)
+                _thumbnail(picture, folder / f"{twin.stem}.jpg")
             print(folder / twin.name)
         for blueprint in BLUEPRINTS:
             path = args.pack / "subgraphs" / f"{blueprint.name}.json"
@@ -239,14 +244,24 @@ def _note_node(node_id: int, note: str) -> Graph:
     }
 
 
-def _thumbnail(result: Any, temp: Path, target: Path) -> None:
-    """The last picture that a run showed, as a small JPEG."""
+def _shown(prompt: Graph, result: Any, folders: Folders) -> Path:
+    """A run's contact sheet, else the first picture that it saved, else that it showed last."""
+
+    def path(file: Graph) -> Path:
+        root = folders.output if file["type"] == "output" else folders.temp
+        return root / file["subfolder"] / file["filename"]
+
+    def rank(node: str) -> tuple[int, int]:
+        kind, last = prompt[node]["class_type"], path(result.ui[node]["images"][-1])
+        return _THUMBNAILS.index(kind) if kind in _THUMBNAILS else -1, last.stat().st_mtime_ns
+
+    chosen = max((node for node, ui in result.ui.items() if ui.get("images")), key=rank)
+    return path(result.ui[chosen]["images"][0])
+
+
+def _thumbnail(path: Path, target: Path) -> None:
     from PIL import Image, ImageOps
 
-    shown = [file for ui in result.ui.values() for file in ui.get("images", [])]
-    last = max(
-        shown, key=lambda file: (temp / file["subfolder"] / file["filename"]).stat().st_mtime_ns
-    )
-    with Image.open(temp / last["subfolder"] / last["filename"]) as picture:
+    with Image.open(path) as picture:
         small = ImageOps.contain(picture.convert("RGB"), (512, 512))
     small.save(target, quality=88)

@@ -228,14 +228,14 @@ async function drop(page, name, bytes) {
   };
 }
 
-// The last picture of each name that the page's workflows saved.
+// The last picture of each name that Save Image saved for the page.
 async function savedPictures(page) {
   const files = await page.evaluate(async () => {
     const all = Object.values(await (await fetch('/history')).json());
     return all.flatMap(run => Object.values(run.outputs).flatMap(o => o.images ?? []))
-      .filter(f => f.type === 'output');
+      .filter(f => f.type === 'output' && /_\d+_\.png$/.test(f.filename));
   });
-  const last = new Map(files.map(f => [`${f.subfolder}/${f.filename.replace(/_\d+_?\.png$/, '')}`, f]));
+  const last = new Map(files.map(f => [`${f.subfolder}/${f.filename.replace(/_\d+_\.png$/, '')}`, f]));
   const found = [];
   for (const file of last.values()) {
     const data = await page.evaluate(async f => {

@@ -156,6 +156,23 @@ def test_a_plans_picture_dropped_into_the_page_makes_itself_and_no_other(seen):
             assert found[number]["inputs"][name] == value, (number, name)
 
 
+def test_a_saved_picture_dropped_into_the_page_restores_its_workflow(seen):
+    savers = {
+        path.stem: json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
+        for path in WORKFLOWS
+    }
+    wanted = [
+        _bare(twin)
+        for twin in savers.values()
+        if any(node["class_type"] == "SaveImage" for node in twin.values())
+    ]
+    dropped = [entry for entry in seen["dropped"] if entry["name"] != seen["picture"].stem]
+    assert [_faults(entry) for entry in dropped if _faults(entry)] == []
+    found = [_bare(entry["prompt"]) for entry in dropped]
+    assert len(found) == len(wanted) > 0
+    assert all(graph in found for graph in wanted)
+
+
 def _bare(prompt: dict[str, Any]) -> dict[str, Any]:
     """A prompt without the titles that the page adds."""
     return {i: {k: v for k, v in node.items() if k != "_meta"} for i, node in prompt.items()}
