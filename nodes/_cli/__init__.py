@@ -41,7 +41,9 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
-    "demo": Command("demo", "set up, search a small wardrobe in three ways, write a report"),
+    "demo": Command(
+        "demo", "set up, search a small wardrobe, try on what was found, write a report"
+    ),
     "test": Command("run_tests", "check the code and run the tests", ("run", "test"), True),
     "index": Command("index", "put a folder of pictures into a gallery"),
     "search": Command("search", "search a gallery by text, by picture, or both"),

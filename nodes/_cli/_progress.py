@@ -22,14 +22,17 @@ class ProgressLine:
         self.stream = stream or sys.stderr
         self.started = time.monotonic()
         self._shown = 0.0
+        self._before: tuple[int, int] | None = None
 
     def __call__(self, done: int, total: int) -> None:
         """Show (done, total)."""
+        if (done, total) == self._before:  # a whole line is shown once
+            return
         now, last = time.monotonic(), done >= total
         terminal = self.stream.isatty()
         if not last and now - self._shown < (0.1 if terminal else _QUIET_S):
             return
-        self._shown = now
+        self._shown, self._before = now, (done, total)
         text = self.text(done, total, now - self.started)
         self.stream.write(f"\r{text}\033[K" if terminal else f"{text}\n")
         if terminal and last:

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from ...unifashion_core.errors import ImageError
 from ...unifashion_core.imaging import open_image, to_pil
 from ...unifashion_core.types import Hit
+from ._demo_worn import FOLDER, Designed, TryOn, Wearing
 
 _SIDE = 320  # of a picture in the report, pixels
 
@@ -58,7 +59,13 @@ class Search:
 
 
 def write_report(
-    out: Path, indexed: dict[str, Any], searches: Sequence[Search], *, own: bool
+    out: Path,
+    indexed: dict[str, Any],
+    searches: Sequence[Search],
+    wearing: Wearing,
+    designed: Designed,
+    *,
+    own: bool,
 ) -> Path:
     """Write report.html and its pictures.
 
@@ -66,12 +73,16 @@ def write_report(
         out: The demo's folder; pictures of an earlier report are replaced.
         indexed: The index node's report with `seconds`.
         searches: What was searched and found.
+        wearing: The garments that were tried on.
+        designed: What was designed.
         own: Whether the pictures are the user's.
     """
     pictures = out / "pictures"
     shutil.rmtree(pictures, ignore_errors=True)
     pictures.mkdir(parents=True)
     sections = [_section(number, search, pictures) for number, search in enumerate(searches, 1)]
+    sections.append(_worn_section(wearing, searches, pictures))
+    sections.append(_design_section(designed, wearing.weights, pictures))
     page = _PAGE.substitute(
         summary=html.escape(_summary(indexed, own)),
         failed=_failed(indexed),
@@ -121,6 +132,56 @@ def _section(number: int, search: Search, pictures: Path) -> str:
     return f"<section><h2>{titles[search.kind]}</h2><div class=grid>{cards}</div></section>"
 
 
+def _worn_section(wearing: Wearing, searches: Sequence[Search], pictures: Path) -> str:
+    words = {hit.path: search.words(hit) for search in searches for hit in search.hits}
+    cards = "".join(
+        _worn_card(item, words.get(item.garment, item.garment.stem), pictures, number)
+        for number, item in enumerate(wearing.items, 1)
+    )
+    failed = "".join(f"<li>{html.escape(reason)}</li>" for reason in wearing.failed)
+    sheet = ""
+    if wearing.sheet is not None:
+        shutil.copyfile(wearing.sheet, pictures / "worn.jpg")
+        sheet = '<img class=sheet src="pictures/worn.jpg" alt="persons in garments">'
+    return (
+        "<section><h2>Tried on</h2>"
+        f"<p>Painted by {html.escape(wearing.weights)}: {len(wearing.items)} pictures in "
+        f"{wearing.seconds} s with all that they need. The model ships with the pack, is small, "
+        "and was trained on drawn mannequins like these; photos of people need a checkpoint of "
+        "yours. Outside the mask every pixel is the photo's. "
+        f'<a href="{FOLDER}/index.html">All of them, to sort and filter</a>.</p>'
+        f"<ul>{failed}</ul>{sheet}<div class='grid pairs'>{cards}</div></section>"
+    )
+
+
+def _worn_card(item: TryOn, words: str, pictures: Path, number: int) -> str:
+    """A garment, and worn."""
+    files = [
+        _save(open_image(path, min_side=_SIDE), pictures / f"worn-{number:02d}-{kind}.jpg")
+        for kind, path in (("garment", item.garment), ("result", item.file))
+    ]
+    shown = "".join(f'<img src="pictures/{file}" alt="">' for file in files)
+    head = f"{item.person} · similarity {item.similarity:.2f}"
+    return (
+        f"<figure><div class=pair>{shown}</div>"
+        f"<figcaption><b>{head}</b>{html.escape(words)}</figcaption></figure>"
+    )
+
+
+def _design_section(designed: Designed, weights: str, pictures: Path) -> str:
+    file = _save(to_pil(designed.sketch), pictures / "design-0.jpg")
+    cards = _card(file, "the sketch", f"+ “{html.escape(designed.text)}”", "query")
+    for number, image in enumerate(designed.images, 1):
+        file = _save(to_pil(image), pictures / f"design-{number}.jpg")
+        cards += _card(file, f"design {number}", "", "")
+    return (
+        f"<section><h2>Designed: “{html.escape(designed.text)}”</h2>"
+        f"<p>The sketch says the cut, the words say the colours, and a mannequin wears it. Painted "
+        f"by {html.escape(weights)}: {len(designed.images)} pictures in {designed.seconds} s.</p>"
+        f"<div class=grid>{cards}</div></section>"
+    )
+
+
 def _card(file: str, head: str, words: str, kind: str) -> str:
     shown = f'<img src="pictures/{file}" alt="">' if file else "<p>not readable</p>"
     return f'<figure class="{kind}">{shown}<figcaption><b>{head}</b>{words}</figcaption></figure>'
@@ -145,8 +206,11 @@ figure.query { outline: 3px solid #8c3b2e }
 img { display: block; width: 100%; height: auto }
 figcaption { padding: 8px 12px 12px; font-size: 14px; color: #5f5a53 }
 figcaption b { display: block; color: #22201d }
+.pairs { grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)) }
+.pair { display: grid; grid-template-columns: 1fr 1fr }
+img.sheet { max-width: 100%; border-radius: 10px; margin: 0 0 14px }
 </style>
-<h1>UniFashion: search a wardrobe</h1>
+<h1>UniFashion: search a wardrobe, try it on</h1>
 <p>$summary</p>$failed
 $sections
 <h2>Go on</h2>
@@ -154,6 +218,8 @@ $sections
 <code>python run.py search --gallery "$gallery" --text "striped t-shirt"</code></p>
 <p>The words under the pictures are the captioner's. Caption a folder of yours:
 <code>python run.py caption --images FOLDER --write txt</code></p>
+<p>Try something on:
+<code>python run.py tryon --person photo.jpg --garment shirt.jpg --out worn.png</code></p>
 <p>Your own pictures: <code>python run.py demo --images FOLDER</code>. In ComfyUI, open the
 templates of this pack.</p>
 </html>

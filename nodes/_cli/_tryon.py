@@ -31,7 +31,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=POCKET,
         metavar="pocket|PATH",
-        help="a checkpoint file or folder, or the pack's own in copies that hold it (the default)",
+        help="the small try-on model that ships, or a checkpoint file or folder (default: pocket)",
     )
     parser.add_argument(
         "--attention",
@@ -175,6 +175,16 @@ def prepared(
 
     mask = open_mask(args.mask)
     return prepare_person(tools, photo, region, mask=mask, **read_pose(args.pose))
+
+
+def region_of(text: str) -> str:
+    """The region that the kind of garment named in a text is worn on."""
+    words = set(text.lower().replace(",", " ").split())
+    if words & {"dress", "dresses", "gown", "jumpsuit", "sundress"}:
+        return "dress"
+    if words & {"skirt", "trousers", "pants", "jeans", "shorts", "leggings", "chinos"}:
+        return "lower"
+    return "upper"
 
 
 def finish(

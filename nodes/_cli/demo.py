@@ -1,8 +1,8 @@
-"""Search a wardrobe in three ways and show what was found: the main job, with nothing to prepare.
+"""Search a wardrobe in three ways, try on what was found, and design from a sketch and words.
 
-Runs the pack's own workflows (01 index, 02 text search, 03 composed search) on the weights that
-ship with it, captions what was found, and writes DIR/report.html with its pictures. Without
---images the wardrobe is drawn by the pack itself.
+Runs the pack's own workflows (01 index, 02 text search, 03 composed search, 09 design) on the
+weights that ship with it, captions what was found, puts it on two drawn persons, and writes
+DIR/report.html with its pictures. Without --images the wardrobe is drawn by the pack itself.
 
   run.py demo
   run.py demo --images ~/photos/clothes --out my-demo
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .._host import Folders, Host
+    from ._demo_worn import Designed, Wearing
     from ._report import Search
 
 _GALLERY = "demo"
 _HITS = 8
 _TEXT, _UNWANTED = "a red dress", "floral"
 _CHANGE = "in red, with long sleeves"
+_DESIGN, _DESIGNS = "a navy t-shirt", 3
 _START = "a t-shirt"  # what to look for among the user's own pictures to start from
 
 
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Index, search three ways, report."""
+    """Index, search three ways, try on, design, report."""
     from . import _homes
     from ._report import write_report
 
@@ -56,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
     demo = _Demo(args.pack, out, args.images)
     indexed = demo.index()
     searches = demo.captioned(demo.search())
-    report = write_report(out, indexed, searches, own=args.images is not None)
+    wearing, designed = demo.try_on(searches), demo.design()
+    report = write_report(out, indexed, searches, wearing, designed, own=args.images is not None)
     seconds = round(time.monotonic() - started, 1)
     if args.json:
         summary = {
@@ -64,11 +67,16 @@ def run(args: argparse.Namespace) -> int:
             "gallery": str(demo.gallery),
             "indexed": indexed,
             "searches": [search.to_json() for search in searches],
+            "try_on": wearing.to_json(),
+            "design": designed.to_json(),
             "seconds": seconds,
         }
         print(json.dumps(summary, ensure_ascii=False))
     else:
-        print(f"{indexed['total']} pictures indexed, {len(searches)} searches, {seconds} s")
+        print(
+            f"{indexed['total']} pictures indexed, {len(searches)} searches, "
+            f"{len(wearing.items)} try-ons, {len(designed.images)} designs, {seconds} s"
+        )
         print(report)
     return 0
 
@@ -141,14 +149,9 @@ class _Demo:
         from ...unifashion_core.caption.stream import Said, decoding_size, say
         from ...unifashion_core.errors import ImageError
         from ...unifashion_core.imaging import open_image
-        from ._embedded import read_workflow
         from ._progress import ProgressLine
 
-        graph = read_workflow(self.pack, "04_caption_a_folder")
-        load = {key: node for key, node in graph.items() if "LoadCaptioner" in node["class_type"]}
-        (key,) = load
-        show = {"class_type": "PreviewAny", "inputs": {"source": [key, 1]}}
-        value = self._run({**load, "show": show}).value(key)
+        value = self._loaded("04_caption_a_folder", "LoadCaptioner")
         pictures: dict[Path, Image.Image] = {}
         for path in dict.fromkeys(hit.path for search in searches for hit in search.hits):
             with contextlib.suppress(ImageError):  # the report says that it is not readable
@@ -162,6 +165,39 @@ class _Demo:
             if isinstance(found, Said)
         }
         return [replace(search, captions=captions) for search in searches]
+
+    def _loaded(self, workflow: str, loader: str) -> Any:
+        """What a loader of one of our graphs gives."""
+        from ._embedded import read_workflow
+
+        graph = read_workflow(self.pack, workflow)
+        load = {key: node for key, node in graph.items() if loader in node["class_type"]}
+        (key,) = load
+        show = {"class_type": "PreviewAny", "inputs": {"source": [key, 1]}}
+        return self._run({**load, "show": show}).value(key)
+
+    def try_on(self, searches: list[Search]) -> Wearing:
+        """The garments that were found on two persons."""
+        from ._demo_worn import try_on
+
+        value = self._loaded("03_search_by_picture_and_text", "LoadEncoder")
+        with self.host.active():
+            encoder = value.ready()
+        return try_on(self.out, searches, encoder)
+
+    def design(self) -> Designed:
+        """Workflow 09 with our words."""
+        from ._demo_worn import Designed
+        from ._embedded import read_workflow
+
+        started = time.monotonic()
+        graph = read_workflow(self.pack, "09_design_from_sketch_and_text")
+        (key,) = (k for k, node in graph.items() if "DesignGarment" in node["class_type"])
+        graph[key]["inputs"] |= {"text": _DESIGN, "count": _DESIGNS}
+        sketch, _ = graph[key]["inputs"]["sketch"]
+        result = self._run(graph)
+        seconds = round(time.monotonic() - started, 1)
+        return Designed(_DESIGN, result.value(sketch)[0], result.value(key), seconds)
 
     def _composed(self, start: dict[str, Any], text: str) -> dict[str, Any]:
         graph = self._graph("03_search_by_picture_and_text")

@@ -67,9 +67,9 @@ def _who(tools: TryOnTools, args: argparse.Namespace) -> PreparedPerson:
     from ...unifashion_core.errors import InputError
     from ...unifashion_core.rendering.mannequin import prepare_mannequin
     from ...unifashion_core.rendering.prepared import prepare_canvas
-    from ._tryon import open_picture, prepared, read_pose
+    from ._tryon import open_picture, prepared, read_pose, region_of
 
-    region = args.region or _region_of(args.text)
+    region = args.region or region_of(args.text)
     if args.person is not None:
         if args.mask is not None:
             region = args.region or ""
@@ -83,13 +83,3 @@ def _who(tools: TryOnTools, args: argparse.Namespace) -> PreparedPerson:
             "picture."
         )
     return prepare_canvas(tools, pose)
-
-
-def _region_of(text: str) -> str:
-    """The region that the kind of garment named in a text is worn on."""
-    words = set(text.lower().replace(",", " ").split())
-    if words & {"dress", "dresses", "gown", "jumpsuit", "sundress"}:
-        return "dress"
-    if words & {"skirt", "trousers", "pants", "jeans", "shorts", "leggings", "chinos"}:
-        return "lower"
-    return "upper"
