@@ -53,7 +53,7 @@ from ._tryon import (
 from ._types import Condition, Embedding, ManagedPreparer, ManagedTryOn, Preparer, TryOn
 
 KIND = "unifashion_tryon"
-POCKET = "pocket"
+POCKET = "pocket (ships with the pack)"
 _AUTO = "auto"
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _PARAMETERS = 1_700_000_000  # of the paper's model: what the host decides the dtype for
@@ -69,9 +69,9 @@ class LoadTryOn(io.ComfyNode):
             node_id="UniFashion_LoadTryOn",
             display_name="Load Try-On Model",
             category="UniFashion/try-on",
-            description="Loads what puts a garment on a person: UniFashion and StableVITON "
-            "checkpoints from models/unifashion_tryon. pocket is a small model of the pack's own, "
-            "in copies of the pack that hold it.",
+            description="Loads what puts a garment on a person. The pocket model ships with the "
+            "pack: it is small, paints 128x128 pixels and knows drawn mannequins. For photos, "
+            "UniFashion and StableVITON checkpoints are read from models/unifashion_tryon.",
             search_aliases=["stableviton", "virtual try-on", "vton", "model loader"],
             inputs=[
                 io.Combo.Input(

@@ -122,7 +122,9 @@ def test_without_pocket_weights_a_model_is_asked_for(pack, monkeypatch, tmp_path
     pocket = pack.module("unifashion_core.pocket")
     errors = pack.module("unifashion_core.errors")
     monkeypatch.setattr(pocket, "TRYON", tmp_path / "tryon")
-    with pytest.raises(errors.FolderError, match="holds no pocket try-on model. Choose a model"):
+    with pytest.raises(
+        errors.FolderError, match="lacks the pocket try-on model. Get the pack again"
+    ):
         pocket.pocket_tryon()
     (tmp_path / "tryon").mkdir()
     assert pocket.pocket_tryon() == tmp_path / "tryon"

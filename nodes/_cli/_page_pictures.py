@@ -254,26 +254,36 @@ def _plan_pictures(host: Host) -> Iterator[tuple[str, list[Panel]]]:
 
 def _try_on_pictures(host: Host) -> Iterator[tuple[str, list[Panel]]]:
     graph = _Graph(host)
-    graph.add("person", "SampleWardrobe", what="person", category="shirt", seed=4, size=512)
-    graph.add("garment", "SampleWardrobe", what="garment", category="shirt", seed=9, size=512)
+    graph.add("person", "SampleWardrobe", what="person", category="t-shirt", seed=1, size=512)
+    graph.add("garment", "SampleWardrobe", what="garment", category="longsleeve", seed=16, size=512)
     graph.add("encoder", "LoadEncoder")
     graph.add("model", "LoadTryOn")
     _save_lora(host.folders.models / "loras" / "linen.safetensors")
     graph.add("lora", "LoadTryOnLora", model="model", lora="linen.safetensors", strength=0.8)
     given = {"person": "person", "garment": "garment"}
-    graph.add("condition", "TryOnCondition", model="model", **given)
-    graph.add("worn", "SampleTryOn", model="model", condition="condition")
-    graph.add("design", "DesignGarment", model="model", text="a red t-shirt")
-    judged = {"results": "worn", "garment": "garment", "person": "person"}
+    graph.add("mask", "AgnosticMask", image="person")
+    graph.add("condition", "TryOnCondition", model="model", mask="mask", **given)
+    graph.add("worn", "SampleTryOn", model="model", condition="condition", variations=4)
+    graph.add("tee", "SampleWardrobe", what="garment", category="t-shirt", seed=4, size=512)
+    graph.add("lines", "SketchGarment", image="tee", lines="black on white")
+    words = "a red t-shirt"
+    graph.add("design", "DesignGarment", model="model", text=words, sketch="lines", guidance=2.0)
+    judged = {"results": "worn", "garment": "garment", "person": "person", "mask": "mask"}
     graph.add("score", "ScoreTryOn", encoder="encoder", **judged)
+    drawn = {"what": "collection", "category": "t-shirt", "count": 3, "folder_name": "shirts"}
+    graph.add("shirts", "SampleWardrobe", seed=8, size=_SIZE, **drawn)
+    graph.add("plan", "PlanVariations", persons="person", garments="shirts", repeats=2)
+    graph.add("run", "RenderVariations", model="model", plan="plan", encoder="encoder")
     graph.run()
     person, garment, worn = graph.value("person"), graph.value("garment"), graph.value("worn")
-    yield "LoadTryOn", [worn, graph.value("model", 1)]
+    yield "LoadTryOn", [worn[:1], graph.value("model", 1)]
     yield "LoadTryOnLora", [person, garment, graph.value("lora", 1)]
     yield "TryOnCondition", [person, garment, graph.value("condition", 1)]
-    yield "SampleTryOn", [person, garment, worn]
-    yield "DesignGarment", ["a red t-shirt", graph.value("design")]
-    yield "ScoreTryOn", [worn, garment, graph.value("score", 2)]
+    yield "SampleTryOn", [person, garment, worn[:1]]
+    yield "DesignGarment", [graph.value("lines"), words, graph.value("design")]
+    said = "\n".join(line.partition(";")[0] for line in graph.value("score", 2).splitlines())
+    yield "ScoreTryOn", [garment, *worn[:, None], said]
+    yield "RenderVariations", [graph.values("run", 1)[0]]
 
 
 def _save_lora(path: Path) -> None:

@@ -5,8 +5,9 @@
   run.py tryon --person photo.jpg --garment dress.jpg --mask mask.png --text "red dress" --out o.png
 
 The result goes back into the photo at its full size: outside the mask every pixel stays as it was.
-Several garments are put on one after the other, each on its region. Give a try-on checkpoint
-with --model: the pocket model is not in every copy of the pack.
+Several garments are put on one after the other, each on its region. The pocket model that ships is
+small: it paints 128 x 128 pixels and knows drawn mannequins. For photos of people give a try-on
+checkpoint with --model.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def pocket_tryon() -> Path:
     """
     if not TRYON.is_dir():
         raise FolderError(
-            f"{TRYON}: this copy of the pack holds no pocket try-on model. Choose a model of "
-            "yours (in models/unifashion_tryon, or with --model)."
+            f"{TRYON}: this copy of the pack lacks the pocket try-on model. Get the pack again, or "
+            "choose a model of yours (in models/unifashion_tryon, or with --model)."
         )
     return TRYON
