@@ -48,6 +48,14 @@ def test_a_run_leaves_its_prompt_alone(host):
     assert prompt["x"]["inputs"] == {"whole": "3"}
 
 
+def test_a_link_to_an_input_that_a_node_lacks_is_refused(host):
+    prompt = {"x": node("Plain", whole="3"), "show": node("Show", value=["x", 0], more=["x", 0])}
+    error = host.execute(prompt).error
+    assert (
+        error["exception_message"].strip().endswith("no input 'more'. Remove it from the workflow.")
+    )
+
+
 def test_a_run_that_must_end_well_refuses_a_half_sound_graph(pack, host):
     prompt = {
         "good": node("Show", value=1),

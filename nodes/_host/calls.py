@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
+from ...unifashion_core.errors import InputError
 from .schema import ComfyNode, ExecutionBlocker, Hidden, HiddenHolder, Schema, locked
 
 Lists = dict[str, Sequence[Any]]
@@ -79,8 +81,21 @@ def map_over_lists(
             results.append(blocked(blocker))
             continue
         function = getattr(locked(node, hidden), method)
+        _check_names(node, function, values)
         results.append(function(**values))
     return results
+
+
+def _check_names(node: type[ComfyNode], function: Callable[..., Any], names: Iterable[str]) -> None:
+    """Refuse a link to an input that a method doesn't take; the host hands all links on."""
+    parameters = inspect.signature(function).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return
+    strange = [name for name in names if name not in parameters]
+    if strange:
+        raise InputError(
+            f"{node.__name__}: it has no input {strange[0][:60]!r}. Remove it from the workflow."
+        )
 
 
 def _slices(lists: Lists, as_lists: bool) -> list[dict[str, Any]]:
