@@ -203,13 +203,14 @@ class Attack:
         for node in graph.values() if isinstance(graph, dict) else ():
             inputs = node.get("inputs") if isinstance(node, dict) else None
             about = self.info.get(str(node.get("class_type"))) if isinstance(inputs, dict) else None
-            for key in set(inputs or ()) & CHEAP.keys() if about else ():
-                cheap = CHEAP[key]
-                entry = {**about["input"].get("required", {}), **about["input"].get("optional", {})}
-                most = entry[key][1].get("max") if key in entry and len(entry[key]) > 1 else None
-                if isinstance(cheap, int) and most is not None:
+            if not isinstance(inputs, dict) or about is None:
+                continue
+            entry = {**about["input"].get("required", {}), **about["input"].get("optional", {})}
+            for key in inputs.keys() & entry.keys() & CHEAP.keys():
+                cheap, options = CHEAP[key], entry[key][1] if len(entry[key]) > 1 else {}
+                if isinstance(cheap, int) and "max" in options:
                     with contextlib.suppress(TypeError, ValueError, OverflowError):
-                        if 4 * cheap < float(inputs[key]) <= most:
+                        if 4 * cheap < float(inputs[key]) <= options["max"]:
                             inputs[key] = 4 * cheap
         return graph
 
