@@ -105,8 +105,8 @@ def frame_inputs() -> list[Any]:
     ]
 
 
-def sampler_inputs() -> list[Any]:
-    """The widgets that every sampling node begins with."""
+def sampler_inputs(guidance: float = 1.0) -> list[Any]:
+    """The widgets that every sampling node begins with; `guidance` is its default."""
     return [
         io.Int.Input(
             "seed",
@@ -133,7 +133,7 @@ def sampler_inputs() -> list[Any]:
         ),
         io.Float.Input(
             "guidance",
-            default=1.0,
+            default=guidance,
             min=0.0,
             max=20.0,
             step=0.1,

@@ -11,6 +11,7 @@ from ..unifashion_core.prepare.batch import as_masks, batch_size, pick
 from ..unifashion_core.rendering.item import PreparedPerson, TryOnItem, TryOnTools
 from ..unifashion_core.rendering.prepared import prepare_canvas
 from ..unifashion_core.rendering.scores import TryOnScore, best_first, score_results
+from ..unifashion_core.tryon.sampling import DESIGN_GUIDANCE
 from ._comfy import io
 from ._convert import progress
 from ._tryon import (
@@ -58,7 +59,7 @@ class DesignGarment(io.ComfyNode):
                     tooltip="What to design, in plain English: kind, colours, pattern.",
                 ),
                 region_input(),
-                *sampler_inputs(),
+                *sampler_inputs(DESIGN_GUIDANCE),
                 io.Int.Input(
                     "count",
                     default=1,

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 POCKET = "pocket"
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """--model, --attention, --steps, --solver, --guidance, --seed, --feather."""
+def add_model_arguments(parser: argparse.ArgumentParser, guidance: float = 1.0) -> None:
+    """--model, --attention, --steps, --solver, --guidance (by default the one given), --seed,
+    --feather."""
     parser.add_argument(
         "--model",
         default=POCKET,
@@ -51,9 +52,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--guidance",
         type=float,
-        default=1.0,
+        default=guidance,
         metavar="G",
-        help="how strongly the text leads; 1 costs nothing, more twice the time (default: 1)",
+        help="how strongly the text leads; 1 costs nothing, more twice the time (default: "
+        f"{guidance:g})",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the noise (default: 0)"

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ...unifashion_core.rendering.item import PreparedPerson, TryOnTools
 
+_GUIDANCE = 4.0  # the core's DESIGN_GUIDANCE; to import it here would slow --help down
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, metavar="O.png", help="the picture to write"
     )
     add_person_arguments(parser)
-    add_model_arguments(parser)
+    add_model_arguments(parser, _GUIDANCE)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from ..tryon.checkpoint import TryOnModel
 from ..tryon.condition import encode_person, encode_picture, make_condition
 from ..tryon.context import encode_texts, free_context
 from ..tryon.decoding import decode, repaint
-from ..tryon.sampling import SamplerSettings, sample
+from ..tryon.sampling import DESIGN_GUIDANCE, SamplerSettings, sample
 from ..tryon.tokens import ClipTokenizer
 from ..types import OnStep
 from .tryon_judges import JudgedRecord
@@ -71,7 +71,10 @@ class RecordPainter:
         ]
         context = encode_texts(model, self.tokenizer, texts).tokens
         condition = make_condition(persons, hints, context, free_context(model, self.tokenizer))
-        latents = sample(model, condition, self.settings, [seed] * len(records))
+        settings = self.settings
+        if hint == "sketch":  # the text says the colours, as in a design
+            settings = replace(settings, guidance=DESIGN_GUIDANCE)
+        latents = sample(model, condition, settings, [seed] * len(records))
         # What was not to be painted is the photo, as a paste-back leaves it.
         photos = torch.stack([j.record.image for j in records])
         masks = torch.stack([j.record.mask for j in records])
