@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -17,20 +17,6 @@ from ..unifashion_core.pocket import CLIP_MERGES
 from ..unifashion_core.prepare.batch import as_masks, batch_size, pick
 from ..unifashion_core.prepare.paste import MAX_FEATHER
 from ..unifashion_core.prepare.regions import REGIONS
-from ..unifashion_core.rendering.item import (
-    PreparedGarment,
-    PreparedPerson,
-    Rendered,
-    RenderedSet,
-    RenderSettings,
-    SamplerSettings,
-    TryOnItem,
-    TryOnTools,
-    prepare_garment,
-    prepare_person,
-    render_items,
-)
-from ..unifashion_core.rendering.scores import RunScorer
 from ..unifashion_core.tryon.checkpoint import TryOnModel
 from ..unifashion_core.tryon.sampling import DEFAULT_SOLVER, DEFAULT_STEPS
 from ..unifashion_core.tryon.solvers import SOLVERS
@@ -44,6 +30,18 @@ from ._comfy import (
 from ._encoder import pocket_encoder
 from ._preparer import preparations, preparer_of
 from ._types import ManagedEncoder, ManagedPreparer, ManagedTryOn
+
+if TYPE_CHECKING:
+    from ..unifashion_core.rendering.item import (
+        PreparedGarment,
+        PreparedPerson,
+        Rendered,
+        RenderedSet,
+        RenderSettings,
+        TryOnItem,
+        TryOnTools,
+    )
+    from ..unifashion_core.rendering.scores import RunScorer
 
 PAIRS, PRODUCT = "in pairs", "each with each"
 _NOISE, _PHOTO = "noise", "photo"
@@ -207,6 +205,8 @@ def paste_inputs() -> list[Any]:
 
 def tools_of(model: ManagedTryOn, preparer: ManagedPreparer | None) -> TryOnTools:
     """What the core's chain works with, over the host's models."""
+    from ..unifashion_core.rendering.item import TryOnTools
+
     return TryOnTools(
         model.model,
         model.fingerprint,
@@ -220,6 +220,8 @@ def tools_of(model: ManagedTryOn, preparer: ManagedPreparer | None) -> TryOnTool
 
 def settings_of(options: dict[str, Any]) -> RenderSettings:
     """The widgets of `sampler_inputs`, `more_sampler_inputs` and `paste_inputs` as a value."""
+    from ..unifashion_core.rendering.item import RenderSettings, SamplerSettings
+
     sampler = SamplerSettings(
         options["solver"],
         options["steps"],
@@ -254,6 +256,8 @@ def prepare_people(
     size: tuple[int, int] | None,
 ) -> list[PreparedPerson]:
     """Each photo with its own mask and pose, or one for all."""
+    from ..unifashion_core.rendering.item import prepare_person
+
     planes = None if mask is None else as_masks(mask).cpu()
     given = {"masks": planes, "poses": pose}
     counts = {name: len(value) for name, value in given.items() if value is not None}
@@ -281,6 +285,8 @@ def prepare_hints(
     size: tuple[int, int] | None,
 ) -> list[PreparedGarment | None]:
     """Garments or sketches; one None where there is neither."""
+    from ..unifashion_core.rendering.item import prepare_garment
+
     pictures, kind = (garment, "garment") if sketch is None else (sketch, "sketch")
     if pictures is None:
         return [None]
@@ -342,12 +348,16 @@ class Watch:
 
 def render(tools: TryOnTools, items: Sequence[TryOnItem], settings: RenderSettings) -> RenderedSet:
     """Paint items with progress, previews and cancel."""
+    from ..unifashion_core.rendering.item import render_items
+
     watch = Watch(tools.model)
     return render_items(tools, items, settings, on_step=watch.step, on_preview=watch.look)
 
 
 def scorer_of(given: ManagedEncoder | None) -> RunScorer:
     """Scores a run by what is connected, or by the encoder that ships once one is needed."""
+    from ..unifashion_core.rendering.scores import RunScorer
+
     encoder = functools.cache(lambda: pocket_encoder() if given is None else given)
     return RunScorer(lambda: encoder().ready())
 

@@ -8,25 +8,14 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
 
 from ..unifashion_core.attention import ATTENTION_NAMES, choose_attention
-from ..unifashion_core.caption.choice import (
-    AttributeSource,
-    CaptionerChoice,
-    CaptionerPlace,
-    encoder_captioner,
-    folder_captioner,
-    needs_encoder,
-)
-from ..unifashion_core.caption.chosen_style import ChosenStyle, choose_style
 from ..unifashion_core.caption.decoding import Strategy
-from ..unifashion_core.caption.folder import caption_folder
-from ..unifashion_core.caption.gallery_captions import GalleryCaptions, caption_gallery
-from ..unifashion_core.caption.records import merge_attributes
+from ..unifashion_core.caption.records import AttributeSource, merge_attributes
 from ..unifashion_core.caption.sidecars import LISTING
 from ..unifashion_core.caption.stream import StreamOptions
 from ..unifashion_core.caption.styles import (
@@ -62,6 +51,13 @@ from ._comfy import (
 )
 from ._convert import SHIPS, check_readable, pictures, progress
 from ._types import Attributes, Captioner, Encoder, Gallery, ManagedCaptioner, ManagedEncoder
+
+if TYPE_CHECKING:
+    from ..unifashion_core.caption.choice import (
+        CaptionerChoice,
+    )
+    from ..unifashion_core.caption.chosen_style import ChosenStyle
+    from ..unifashion_core.caption.gallery_captions import GalleryCaptions
 
 BATCH = 16
 KIND = "unifashion_captioners"
@@ -235,6 +231,8 @@ class LoadCaptioner(io.ComfyNode):
         attention: str,
         encoder: ManagedEncoder | None = None,
     ) -> io.NodeOutput:
+        from ..unifashion_core.caption.choice import CaptionerChoice, encoder_captioner
+
         choice = CaptionerChoice(
             None if decoding == _AS_SAVED else decoding,
             beams or None,
@@ -489,6 +487,8 @@ class CaptionFolder(io.ComfyNode):
         save_to: str,
         seed: int,
     ) -> io.NodeOutput:
+        from ..unifashion_core.caption.folder import caption_folder
+
         chosen = _style(style, trigger, prefix, suffix, replacements)
         out = output_folder() / check_gallery_name(save_to) if save_to.strip() else None
         (target,), failed = find_targets([resolve_image_folder(folder)], out)
@@ -563,6 +563,8 @@ class CaptionGallery(io.ComfyNode):
         overwrite: bool,
         seed: int,
     ) -> io.NodeOutput:
+        from ..unifashion_core.caption.gallery_captions import caption_gallery
+
         chosen = _style(style, trigger, prefix, suffix, replacements)
         gallery.require_encoder(encoder.encoder.fingerprint)
         with gallery.snapshot() as snapshot:
@@ -621,6 +623,8 @@ def _from_folder(
     path: Path, choice: CaptionerChoice, attention: str, encoder: ManagedEncoder | None
 ) -> ManagedCaptioner:
     """A captioner with networks of its own, which go under the host's manager."""
+    from ..unifashion_core.caption.choice import CaptionerPlace, folder_captioner, needs_encoder
+
     reader = encoder
     if reader is None and needs_encoder(path, choice):
         reader = _pocket_encoder(attention)
@@ -637,6 +641,8 @@ def _from_folder(
 
 
 def _style(name: str, trigger: str, prefix: str, suffix: str, replacements: str) -> ChosenStyle:
+    from ..unifashion_core.caption.chosen_style import choose_style
+
     options = StyleOptions(trigger, prefix, suffix, parse_replacements(replacements))
     return choose_style(name, options)
 

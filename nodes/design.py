@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..unifashion_core.errors import InputError
 from ..unifashion_core.prepare.batch import as_masks, batch_size, pick
-from ..unifashion_core.rendering.item import PreparedPerson, TryOnItem, TryOnTools
-from ..unifashion_core.rendering.prepared import prepare_canvas
-from ..unifashion_core.rendering.scores import TryOnScore, best_first, score_results
 from ..unifashion_core.tryon.sampling import DESIGN_GUIDANCE
 from ._comfy import io
 from ._convert import progress
@@ -34,6 +31,10 @@ from ._tryon import (
     tools_of,
 )
 from ._types import Encoder, ManagedEncoder, ManagedPreparer, ManagedTryOn, Preparer, TryOn
+
+if TYPE_CHECKING:
+    from ..unifashion_core.rendering.item import PreparedPerson, TryOnTools
+    from ..unifashion_core.rendering.scores import TryOnScore
 
 _OWN_SIZE = 0
 
@@ -116,6 +117,8 @@ class DesignGarment(io.ComfyNode):
         height: int = _OWN_SIZE,
         **options: Any,
     ) -> io.NodeOutput:
+        from ..unifashion_core.rendering.item import TryOnItem
+
         if not text.strip():
             raise InputError("Design garment: no text. Say what to design: a red dress with dots.")
         tools, size = tools_of(model, preparer), frame_size(width, height)
@@ -190,6 +193,8 @@ class ScoreTryOn(io.ComfyNode):
         person: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
+        from ..unifashion_core.rendering.scores import best_first, score_results
+
         planes = None if mask is None else as_masks(mask).cpu()
         given = {"garments": garment, "persons": person, "masks": planes}
         counts = {name: len(value) for name, value in given.items() if value is not None}
@@ -217,6 +222,8 @@ def _nobody(
     size: tuple[int, int] | None,
 ) -> list[PreparedPerson]:
     """A mannequin, or a page for each pose."""
+    from ..unifashion_core.rendering.prepared import prepare_canvas
+
     if mask is not None:
         raise InputError(
             "Design garment: a mask and no photo that it marks. Connect the person, or leave the "

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..unifashion_core.attention import ATTENTION_NAMES, choose_attention
 from ..unifashion_core.errors import InputError
 from ..unifashion_core.pocket import pocket_tryon
-from ..unifashion_core.rendering.item import PreparedPerson, Rendered, TryOnItem
 from ..unifashion_core.tryon.adapter import query_outputs
 from ..unifashion_core.tryon.checkpoint import TryOnModel, load_tryon
 from ..unifashion_core.tryon.fingerprint import tryon_fingerprint
@@ -51,6 +50,9 @@ from ._tryon import (
     tools_of,
 )
 from ._types import Condition, Embedding, ManagedPreparer, ManagedTryOn, Preparer, TryOn
+
+if TYPE_CHECKING:
+    from ..unifashion_core.rendering.item import PreparedPerson, Rendered
 
 KIND = "unifashion_tryon"
 POCKET = "pocket (ships with the pack)"
@@ -229,6 +231,8 @@ class TryOnCondition(io.ComfyNode):
         width: int = _OWN_SIZE,
         height: int = _OWN_SIZE,
     ) -> io.NodeOutput:
+        from ..unifashion_core.rendering.item import TryOnItem
+
         _check_wanted(garment, sketch, text, embedding)
         tools, size = tools_of(model, preparer), frame_size(width, height)
         people = prepare_people(tools, person, region, mask, pose, size)

@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..unifashion_core.caption.sidecars import write_whole
 from ..unifashion_core.errors import InputError
 from ..unifashion_core.imaging import open_image
-from ..unifashion_core.rendering.looks import lines_of, page_items, plan_sheets
 from ..unifashion_core.rendering.manifest import LISTING, Manifest
 from ..unifashion_core.rendering.names import (
     DEFAULT_TEMPLATE,
@@ -35,7 +34,6 @@ from ..unifashion_core.rendering.plan import (
     hit_pictures,
 )
 from ..unifashion_core.rendering.plan import Plan as PlanValue
-from ..unifashion_core.rendering.run import RunHooks, RunOptions, RunReport, plan_job, render_plan
 from ..unifashion_core.rendering.saved import FORMATS, encode_picture
 from ..unifashion_core.types import Hits as HitsValue
 from ..unifashion_core.types import Scalar
@@ -62,6 +60,11 @@ from ._types import (
     Preparer,
     TryOn,
 )
+
+if TYPE_CHECKING:
+    from ..unifashion_core.rendering.run import (
+        RunReport,
+    )
 
 SHOWN = 100
 """Pictures of a run that leave the node at most; all are on the disk."""
@@ -297,6 +300,9 @@ class RenderVariations(io.ComfyNode):
         encoder: ManagedEncoder | None = None,
         **options: Any,
     ) -> io.NodeOutput:
+        from ..unifashion_core.rendering.looks import lines_of, page_items, plan_sheets
+        from ..unifashion_core.rendering.run import RunHooks, RunOptions, plan_job, render_plan
+
         tools = tools_of(model, preparer)
         plan = replace(plan, settings=plan_settings(options))
         folder, job = output_folder() / check_gallery_name(folder_name), plan_job(plan, tools)

@@ -93,6 +93,8 @@ def _answer(hub: Hub, handler: BaseHTTPRequestHandler) -> None:
         handler.send_header("Content-Length", "0")
         handler.end_headers()
         return
+    # Before the first byte leaves: a client that is told the size may be done with this at once.
+    stop = start + hub.cut_after.pop(0) if hub.cut_after else len(content)
     handler.send_response(code)
     if code == 206:
         end = f"bytes {start}-{len(content) - 1}/{len(content)}"
@@ -101,5 +103,4 @@ def _answer(hub: Hub, handler: BaseHTTPRequestHandler) -> None:
         handler.send_header("ETag", hub.tag)
     handler.send_header("Content-Length", str(len(content) - start))
     handler.end_headers()
-    stop = start + hub.cut_after.pop(0) if hub.cut_after else len(content)
     handler.wfile.write(content[start:stop])

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,12 +21,9 @@ from .decoding import DecodingSettings
 from .llm import LlmCaptioner
 from .loading import load_captioner, recognise_captioner
 from .qformer import BATCH_SIZE, QFormerCaptioner, qformer_captioner
-from .records import merge_attributes
+from .records import AttributeSource, merge_attributes
 from .vlm import VlmCaptioner
 from .vocabulary import AttributeVocabulary
-
-AttributeSource = Literal["captioner", "encoder", "both"]
-"""Who says the attributes: what writes the captions, the encoder, or both, the captioner first."""
 
 
 @dataclass(frozen=True)

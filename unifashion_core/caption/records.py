@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from ..errors import InputError
 from ..types import ATTRIBUTES, COLOURS, Attribute, ColourShare, GarmentAttributes
@@ -18,6 +18,9 @@ _UNKNOWN = frozenset({"", "unknown", "none", "null", "n a", "not visible", "uncl
 _QUOTED = re.compile(r"(?<=[{\[,:])\s*'([^'\n]*)'\s*(?=[}\],:])")
 _TRAILING_COMMA = re.compile(r",\s*(?=[}\]])")
 _PYTHON_WORDS = ((re.compile(r"\bNone\b"), "null"), (re.compile(r"\bTrue\b"), "true"))
+
+AttributeSource = Literal["captioner", "encoder", "both"]
+"""Who says the attributes: what writes the captions, the encoder, or both, the captioner first."""
 
 JSON_REQUEST = (
     "Describe the garment as one JSON object with the keys category, colours, pattern, material, "
