@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..unifashion_core.attention import choose_attention
-from ..unifashion_core.encoder.checkpoint import LoadReport, Placement, open_encoder
-from ..unifashion_core.encoder.memory import activation_bytes
 from ..unifashion_core.pocket import BERT_VOCABULARY, EFFICIENTNET_LITE0, ENCODER
 from ._comfy import attention_function, device, manage, model_dtype, offload_device, user_cache
 from ._types import ManagedEncoder
+
+if TYPE_CHECKING:
+    from ..unifashion_core.encoder.checkpoint import LoadReport
 
 _PARAMETERS = 1_200_000_000  # of the paper's encoder: what the host decides the dtype for
 
@@ -21,6 +23,9 @@ def load_managed(
     attention: str = "auto",
 ) -> tuple[ManagedEncoder, LoadReport]:
     """Open an encoder in the host's dtype; arguments as `open_encoder` takes them."""
+    from ..unifashion_core.encoder.checkpoint import Placement, open_encoder
+    from ..unifashion_core.encoder.memory import activation_bytes
+
     dtype = model_dtype(_PARAMETERS)
     backend = choose_attention(attention, device(), dtype, attention_function())
     found = open_encoder(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -10,16 +10,19 @@ from PIL import Image
 from ..unifashion_core.pocket import MEDIAPIPE
 from ..unifashion_core.prepare.cache import PreparationCache
 from ..unifashion_core.prepare.labels import PartMap
-from ..unifashion_core.prepare.person import load_networks
-from ..unifashion_core.prepare.preparer import Preparer
 from ._comfy import manage, offload_device, once_a_process
 from ._types import ManagedPreparer
+
+if TYPE_CHECKING:
+    from ..unifashion_core.prepare.preparer import Preparer
 
 BUILT_IN = "built-in (ships with the pack)"
 
 
 def built_in() -> ManagedPreparer:
     """The networks that ship, under the host's model manager."""
+    from ..unifashion_core.prepare.person import load_networks
+
     networks = load_networks(MEDIAPIPE, offload_device(), torch.float32)
     patcher = manage(networks, name="UniFashionPreparer")
     return ManagedPreparer(networks, None, (patcher,), BUILT_IN)
@@ -32,6 +35,7 @@ def preparations() -> PreparationCache:
 
 def preparer_of(given: ManagedPreparer | None) -> Preparer:
     """The core's preparer over what is connected, or over the built-in networks once needed."""
+    from ..unifashion_core.prepare.preparer import Preparer
 
     def networks() -> Any:
         managed = built_in() if given is None else given

@@ -17,9 +17,7 @@ from ..unifashion_core.pocket import CLIP_MERGES
 from ..unifashion_core.prepare.batch import as_masks, batch_size, pick
 from ..unifashion_core.prepare.paste import MAX_FEATHER
 from ..unifashion_core.prepare.regions import REGIONS
-from ..unifashion_core.tryon.checkpoint import TryOnModel
-from ..unifashion_core.tryon.sampling import DEFAULT_SOLVER, DEFAULT_STEPS
-from ..unifashion_core.tryon.solvers import SOLVERS
+from ..unifashion_core.tryon.solvers import DEFAULT_SOLVER, DEFAULT_STEPS, SOLVERS
 from ._comfy import (
     ProgressBar,
     intermediate_device,
@@ -42,6 +40,7 @@ if TYPE_CHECKING:
         TryOnTools,
     )
     from ..unifashion_core.rendering.scores import RunScorer
+    from ..unifashion_core.tryon.checkpoint import TryOnModel
 
 PAIRS, PRODUCT = "in pairs", "each with each"
 _NOISE, _PHOTO = "noise", "photo"

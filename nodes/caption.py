@@ -26,13 +26,10 @@ from ..unifashion_core.caption.styles import (
 )
 from ..unifashion_core.caption.targets import CaptionResult, find_targets
 from ..unifashion_core.caption.vocabulary import load_vocabulary
-from ..unifashion_core.encoder.checkpoint import Placement, open_encoder
-from ..unifashion_core.encoder.memory import activation_bytes
 from ..unifashion_core.errors import InputError
 from ..unifashion_core.imaging import iter_images
 from ..unifashion_core.pocket import EFFICIENTNET_LITE0, ENCODER
 from ..unifashion_core.retrieval.store import Gallery as GalleryValue
-from ..unifashion_core.retrieval.writer import open_writer
 from ..unifashion_core.types import GarmentAttributes
 from ..unifashion_core.weights import licence_of
 from ._comfy import (
@@ -564,6 +561,7 @@ class CaptionGallery(io.ComfyNode):
         seed: int,
     ) -> io.NodeOutput:
         from ..unifashion_core.caption.gallery_captions import caption_gallery
+        from ..unifashion_core.retrieval.writer import open_writer
 
         chosen = _style(style, trigger, prefix, suffix, replacements)
         gallery.require_encoder(encoder.encoder.fingerprint)
@@ -610,6 +608,9 @@ def describe_gallery(done: GalleryCaptions) -> str:
 
 def _pocket_encoder(attention: str) -> ManagedEncoder:
     """The encoder that ships, under the host's manager."""
+    from ..unifashion_core.encoder.checkpoint import Placement, open_encoder
+    from ..unifashion_core.encoder.memory import activation_bytes
+
     dtype = model_dtype(_PARAMETERS)
     backend = choose_attention(attention, device(), dtype, attention_function())
     place = Placement(backend, offload_device(), dtype)

@@ -6,29 +6,26 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..unifashion_core.errors import InputError
-from ..unifashion_core.retrieval.compact import compact
-from ..unifashion_core.retrieval.duplicates import DuplicateGroup, find_duplicates
 from ..unifashion_core.retrieval.facets import count_values
-from ..unifashion_core.retrieval.generated import Origin, add_generated
 from ..unifashion_core.retrieval.items import StoredItem
-from ..unifashion_core.retrieval.marked import marked_query
 from ..unifashion_core.retrieval.removal import remove_ids, remove_items
-from ..unifashion_core.retrieval.repair import repair
-from ..unifashion_core.retrieval.search import shown_columns
 from ..unifashion_core.retrieval.store import Gallery as GalleryValue
 from ..unifashion_core.retrieval.store import gallery_for, open_gallery
 from ..unifashion_core.retrieval.validate import validate
-from ..unifashion_core.retrieval.writer import open_writer
 from ..unifashion_core.types import Embedding as EmbeddingValue
 from ..unifashion_core.types import Hit, Query, QueryPart
 from ..unifashion_core.types import Hits as HitsValue
 from ._comfy import check_gallery_name, gallery_path, io, output_folder
 from ._convert import pictures, progress
 from ._types import Embedding, Encoder, Gallery, Hits, ManagedEncoder
+
+if TYPE_CHECKING:
+    from ..unifashion_core.retrieval.duplicates import DuplicateGroup
 
 BATCH = 16
 _BIG = 2**53  # what a page's numbers hold exactly
@@ -93,6 +90,8 @@ class CheckGallery(io.ComfyNode):
 
 
 def _repaired(path: Path) -> list[str]:
+    from ..unifashion_core.retrieval.repair import repair
+
     report = repair(open_gallery(path), on_step=progress())
     lines = [f"rebuilt: {text}" for text in report.rebuilt]
     lines += [f"removed, index it again: {file}" for file in report.removed]
@@ -121,6 +120,9 @@ class CompactGallery(io.ComfyNode):
 
     @classmethod
     def execute(cls, *, gallery: GalleryValue) -> io.NodeOutput:
+        from ..unifashion_core.retrieval.compact import compact
+        from ..unifashion_core.retrieval.writer import open_writer
+
         with open_writer(embedded(gallery, "Compact Gallery")) as writer:
             done = compact(writer, on_step=progress())
         text = (
@@ -183,6 +185,8 @@ class FindDuplicates(io.ComfyNode):
 
     @classmethod
     def execute(cls, *, gallery: GalleryValue, threshold: float, first: int) -> io.NodeOutput:
+        from ..unifashion_core.retrieval.duplicates import find_duplicates
+
         own = embedded(gallery, "Find Duplicates")
         found = find_duplicates(own, threshold=threshold, on_step=progress())
         groups = found.groups[:first]
@@ -202,6 +206,8 @@ def _pairs(group: DuplicateGroup) -> list[tuple[StoredItem, float]]:
 
 
 def _hit(rank: int, item: StoredItem, likeness: float) -> Hit:
+    from ..unifashion_core.retrieval.search import shown_columns
+
     columns = shown_columns(item.columns)
     return Hit(
         rank, item.item_id, item.path, item.file, likeness, columns=columns, missing=item.missing
@@ -332,6 +338,8 @@ class MoreLikeThese(io.ComfyNode):
         unlike: str,
         query: EmbeddingValue | None = None,
     ) -> io.NodeOutput:
+        from ..unifashion_core.retrieval.marked import marked_query
+
         marked = marked_query(gallery, _marked(hits, like), _marked(hits, unlike), base=query)
         return io.NodeOutput(marked)
 
@@ -415,6 +423,9 @@ class AddToGallery(io.ComfyNode):
         seed: int,
         source_item: int,
     ) -> io.NodeOutput:
+        from ..unifashion_core.retrieval.generated import Origin, add_generated
+        from ..unifashion_core.retrieval.writer import open_writer
+
         path, folder = gallery_path(gallery), output_folder() / check_gallery_name(folder_name)
         ready = encoder.ready(BATCH)
         found = gallery_for(path, ready)

@@ -8,7 +8,7 @@ import torch
 
 from ..unifashion_core.errors import InputError
 from ..unifashion_core.prepare.batch import as_masks, batch_size, pick
-from ..unifashion_core.tryon.sampling import DESIGN_GUIDANCE
+from ..unifashion_core.tryon.solvers import DESIGN_GUIDANCE
 from ._comfy import io
 from ._convert import progress
 from ._tryon import (

@@ -6,19 +6,20 @@ import hashlib
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..unifashion_core.errors import UniFashionError
 from ..unifashion_core.imaging import iter_images
 from ..unifashion_core.retrieval.connections import open_any
-from ..unifashion_core.retrieval.index import IndexReport, index_folder
 from ..unifashion_core.retrieval.items import StoredItem
-from ..unifashion_core.retrieval.reembed import reembed as give_encoder
 from ..unifashion_core.retrieval.source import read_source
 from ..unifashion_core.retrieval.store import gallery_for, open_gallery
-from ..unifashion_core.retrieval.writer import open_writer
 from ._comfy import gallery_path, io, list_galleries, resolve_image_folder
 from ._convert import check_readable, progress
 from ._types import Encoder, Gallery, ManagedEncoder
+
+if TYPE_CHECKING:
+    from ..unifashion_core.retrieval.index import IndexReport
 
 BATCH = 16
 
@@ -114,6 +115,10 @@ class IndexFolder(io.ComfyNode):
         prune: bool,
         reembed: bool = False,
     ) -> io.NodeOutput:
+        from ..unifashion_core.retrieval.index import index_folder
+        from ..unifashion_core.retrieval.reembed import reembed as give_encoder
+        from ..unifashion_core.retrieval.writer import open_writer
+
         path, root = gallery_path(gallery), resolve_image_folder(folder)
         source = read_source(root, _metadata_file(root, metadata))
         ready = encoder.ready(BATCH)

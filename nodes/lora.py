@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..unifashion_core.tryon.fingerprint import tryon_fingerprint
-from ..unifashion_core.tryon.lora import with_lora
 from ._comfy import find_model, io, list_models, manage, offload_device
 from ._types import ManagedTryOn, TryOn
+
+if TYPE_CHECKING:
+    pass
 
 KIND = "loras"
 """ComfyUI's own folder."""
@@ -51,6 +55,8 @@ class LoadTryOnLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, *, model: ManagedTryOn, lora: str, strength: float) -> io.NodeOutput:
+        from ..unifashion_core.tryon.lora import with_lora
+
         path = find_model(KIND, lora)
         if strength == 0:
             return io.NodeOutput(model, f"{lora}: strength 0, nothing changed")

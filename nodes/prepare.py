@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,7 +17,6 @@ from ..unifashion_core.prepare.garment import CutOut, frame_garment
 from ..unifashion_core.prepare.labels import LABEL_SETS
 from ..unifashion_core.prepare.labels_segmenter import load_segmenter
 from ..unifashion_core.prepare.palette import PaletteColour, draw_palette, palette
-from ..unifashion_core.prepare.preparer import Known, MadeMask, MaskRequest
 from ..unifashion_core.prepare.regions import (
     DEFAULT_DILATION,
     DEFAULT_PROTECTED,
@@ -39,6 +38,9 @@ from ._convert import SHIPS, progress
 from ._preparer import BUILT_IN, built_in, preparer_of
 from ._types import ManagedPreparer
 from ._types import Preparer as PreparerType
+
+if TYPE_CHECKING:
+    from ..unifashion_core.prepare.preparer import MaskRequest
 
 KIND = "unifashion_preparers"
 _BY_NAME = "by name"
@@ -212,6 +214,8 @@ class AgnosticMask(io.ComfyNode):
         subtract: torch.Tensor | None = None,
         **options: Any,
     ) -> io.NodeOutput:
+        from ..unifashion_core.prepare.preparer import Known, MadeMask
+
         add, subtract, core = _planes(add), _planes(subtract), preparer_of(preparer)
         others = {"parse_map": parse_map, "densepose": densepose, "add": add, "subtract": subtract}
         step, found = progress(), list[MadeMask]()
@@ -395,6 +399,8 @@ class CutOutGarment(io.ComfyNode):
 def _request(
     options: dict[str, Any], add: torch.Tensor | None, subtract: torch.Tensor | None
 ) -> MaskRequest:
+    from ..unifashion_core.prepare.preparer import MaskRequest
+
     left, top, right, bottom = (options.get(f"offset_{side}", 0.0) for side in _SIDES)
     protect = tuple(p.strip() for p in options["protect"].split(",") if p.strip())
     plain = {name: options[name] for name in ("region", "sleeve", "hem", "dilation")}

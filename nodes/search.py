@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
 from ..unifashion_core.errors import ImageError, InputError
 from ..unifashion_core.imaging import open_image
-from ..unifashion_core.rendering.sheets import SheetStyle, hits_sheet
 from ..unifashion_core.retrieval.kernels import choose_kernel
 from ..unifashion_core.retrieval.kernels.device import DeviceCopies, DeviceKernel
 from ..unifashion_core.retrieval.rerank import rerank
-from ..unifashion_core.retrieval.search import search
 from ..unifashion_core.retrieval.store import Gallery as GalleryValue
 from ..unifashion_core.types import Embedding as EmbeddingValue
 from ..unifashion_core.types import Hit
@@ -22,6 +21,9 @@ from ..unifashion_core.types import Hits as HitsValue
 from ._comfy import Patcher, device, free_memory, io, load_models, manage, ui
 from ._convert import check_readable, pictures, progress, to_batch, to_image
 from ._types import Embedding, Encoder, Gallery, Hits, ManagedEncoder
+
+if TYPE_CHECKING:
+    pass
 
 BATCH = 16
 SCANS = ["processor", "device", "device or processor"]
@@ -148,6 +150,8 @@ class RetrieveGarments(io.ComfyNode):
         offset: int = 0,
         scan_on: str = SCANS[0],
     ) -> io.NodeOutput:
+        from ..unifashion_core.retrieval.search import search
+
         hits = search(
             gallery,
             query,
@@ -345,6 +349,8 @@ class ContactSheet(io.ComfyNode):
         rows: int = 0,
         made: torch.Tensor | None = None,
     ) -> io.NodeOutput:
+        from ..unifashion_core.rendering.sheets import SheetStyle, hits_sheet
+
         check_readable(hit for row in hits.rows for hit in row)
         asked = pictures(query_images) if query_images is not None else []
         results = iter(pictures(made) if made is not None else [])

@@ -11,7 +11,6 @@ from ..unifashion_core.attention import ATTENTION_NAMES, choose_attention
 from ..unifashion_core.errors import InputError
 from ..unifashion_core.pocket import pocket_tryon
 from ..unifashion_core.tryon.adapter import query_outputs
-from ..unifashion_core.tryon.checkpoint import TryOnModel, load_tryon
 from ..unifashion_core.tryon.fingerprint import tryon_fingerprint
 from ..unifashion_core.types import Embedding as EmbeddingValue
 from ..unifashion_core.weights import licence_of
@@ -53,6 +52,7 @@ from ._types import Condition, Embedding, ManagedPreparer, ManagedTryOn, Prepare
 
 if TYPE_CHECKING:
     from ..unifashion_core.rendering.item import PreparedPerson, Rendered
+    from ..unifashion_core.tryon.checkpoint import TryOnModel
 
 KIND = "unifashion_tryon"
 POCKET = "pocket (ships with the pack)"
@@ -117,6 +117,8 @@ class LoadTryOn(io.ComfyNode):
 
     @classmethod
     def execute(cls, *, model: str, dtype: str, attention: str, heads: int = 0) -> io.NodeOutput:
+        from ..unifashion_core.tryon.checkpoint import load_tryon
+
         path = pocket_tryon() if model == POCKET else find_model(KIND, model)
         kind = model_dtype(_PARAMETERS) if dtype == _AUTO else _DTYPES[dtype]
         backend = choose_attention(attention, device(), kind, attention_function())

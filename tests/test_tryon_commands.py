@@ -138,7 +138,8 @@ def test_the_solver_by_default_is_the_cores(pack):
 
 def test_guidance_by_default_is_the_cores(pack):
     cli, sampling = pack.module("nodes._cli"), pack.module("unifashion_core.tryon.sampling")
+    solvers = pack.module("unifashion_core.tryon.solvers")
     worn = cli.command_parser("tryon").parse_args(["--person", "p", "--garment", "g", "--out", "o"])
     assert worn.guidance == sampling.SamplerSettings().guidance
     design = cli.command_parser("design").parse_args(["--text", "t", "--out", "o"])
-    assert design.guidance == sampling.DESIGN_GUIDANCE
+    assert design.guidance == solvers.DESIGN_GUIDANCE

@@ -12,7 +12,8 @@ from ..tryon.checkpoint import TryOnModel
 from ..tryon.condition import encode_person, encode_picture, make_condition
 from ..tryon.context import encode_texts, free_context
 from ..tryon.decoding import decode, repaint
-from ..tryon.sampling import DESIGN_GUIDANCE, SamplerSettings, sample
+from ..tryon.sampling import SamplerSettings, sample
+from ..tryon.solvers import DESIGN_GUIDANCE
 from ..tryon.tokens import ClipTokenizer
 from ..types import OnStep
 from .tryon_judges import JudgedRecord

@@ -19,20 +19,19 @@ from .config import TryOnConfig
 from .denoiser import Denoiser, draw_noise
 from .schedule import TRAIN_STEPS
 from .shortage import is_memory_short
-from .solvers import Solver, SolverName, Spacing, clean_estimate, signal_and_spread
+from .solvers import (
+    DEFAULT_SOLVER,
+    DEFAULT_STEPS,
+    Solver,
+    SolverName,
+    Spacing,
+    clean_estimate,
+    signal_and_spread,
+)
 
 OnPreview = Callable[[int, int, Tensor], None]
 """Called with (steps done, steps in all, what the pictures look like so far: scaled latents,
 (B, z, h, w), of the items that are being made); may raise to cancel."""
-
-DEFAULT_SOLVER: SolverName = "unipc"
-DEFAULT_STEPS = 8
-"""The nearest to 50 steps of PLMS. SSIM inside the mask at 5 and 8 steps, on an early state of the
-pocket model: unipc 0.9915 and 0.9980, dpm++2m 0.9881 and 0.9974, ddim 0.9758 and 0.9901."""
-
-DESIGN_GUIDANCE = 4.0
-"""Where words alone say the colour. Measured on the pocket model, sketches and texts of 21 plain
-garments it never saw: the colour arrives in 0.29 of them at guidance 1, in all at 4."""
 
 
 @dataclass(frozen=True)

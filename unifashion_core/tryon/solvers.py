@@ -26,6 +26,15 @@ SOLVERS: tuple[SolverName, ...] = get_args(SolverName)
 """plms: as the reference. ddim: one order less. dpm++2m and unipc: few steps. lcm: for distilled
 models alone."""
 
+DEFAULT_SOLVER: SolverName = "unipc"
+DEFAULT_STEPS = 8
+"""The nearest to 50 steps of PLMS. SSIM inside the mask at 5 and 8 steps, on an early state of the
+pocket model: unipc 0.9915 and 0.9980, dpm++2m 0.9881 and 0.9974, ddim 0.9758 and 0.9901."""
+
+DESIGN_GUIDANCE = 4.0
+"""Where words alone say the colour. Measured on the pocket model, sketches and texts of 21 plain
+garments it never saw: the colour arrives in 0.29 of them at guidance 1, in all at 4."""
+
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
 
 Predict = Callable[[Tensor, Tensor], Tensor]
