@@ -50,9 +50,7 @@ from ._convert import SHIPS, check_readable, pictures, progress
 from ._types import Attributes, Captioner, Encoder, Gallery, ManagedCaptioner, ManagedEncoder
 
 if TYPE_CHECKING:
-    from ..unifashion_core.caption.choice import (
-        CaptionerChoice,
-    )
+    from ..unifashion_core.caption.choice import CaptionerChoice
     from ..unifashion_core.caption.chosen_style import ChosenStyle
     from ..unifashion_core.caption.gallery_captions import GalleryCaptions
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..unifashion_core.tryon.fingerprint import tryon_fingerprint
 from ._comfy import find_model, io, list_models, manage, offload_device
 from ._types import ManagedTryOn, TryOn
-
-if TYPE_CHECKING:
-    pass
 
 KIND = "loras"
 """ComfyUI's own folder."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -21,9 +20,6 @@ from ..unifashion_core.types import Hits as HitsValue
 from ._comfy import Patcher, device, free_memory, io, load_models, manage, ui
 from ._convert import check_readable, pictures, progress, to_batch, to_image
 from ._types import Embedding, Encoder, Gallery, Hits, ManagedEncoder
-
-if TYPE_CHECKING:
-    pass
 
 BATCH = 16
 SCANS = ["processor", "device", "device or processor"]

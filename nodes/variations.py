@@ -62,9 +62,7 @@ from ._types import (
 )
 
 if TYPE_CHECKING:
-    from ..unifashion_core.rendering.run import (
-        RunReport,
-    )
+    from ..unifashion_core.rendering.run import RunReport
 
 SHOWN = 100
 """Pictures of a run that leave the node at most; all are on the disk."""
