@@ -1,13 +1,15 @@
 """Appending segments: rows gathered until a commit, each segment written in one piece and made
-durable. Many rows at once begin their way to the disk in a thread; a commit waits for it.
+durable. What is added first is on its way to the disk at once, many rows in a thread; a commit
+waits for it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from io import FileIO
@@ -30,14 +32,18 @@ from .layout import (
     segment_name,
     sync_folder,
 )
-from .quantise import EightBit, quantise_and_measure
+from .quantise import Floats, quantise_and_measure
 
 DISK_BYTES = 1 << 21
 """Bytes that the disk is given while the next are still copied to the system."""
 EARLY_ROWS = 64
 """Rows of a call from which they begin to be written at once, while the caller goes on."""
+DIRECT_BYTES = 1 << 22
+"""Bytes up to which the caller's thread writes: another one would wait for Python's lock."""
 
 Column: TypeAlias = npt.NDArray[np.generic]
+Check: TypeAlias = Callable[[Floats], None]
+"""Given the lengths of tokens, refuses those that aren't unit vectors."""
 
 _ADVISE: Callable[[int, int, int, int], None] | None = getattr(os, "posix_fadvise", None)
 _NOT_NEEDED: int = getattr(os, "POSIX_FADV_DONTNEED", 0)
@@ -96,22 +102,28 @@ class Appender:
             )
         self._created = False
 
-    def append(self, rows: Half, copied: EightBit | None = None) -> int:
+    def append(self, rows: Half, check: Check | None = None) -> int:
         """Add rows behind the others; a full segment is written, but not yet durable.
 
         Args:
             rows: In one piece; they must not change before the commit.
-            copied: Their eight-bit copies, where the caller has them already.
+            check: Of tokens; what it raises leaves them out.
 
         Returns:
             Number of the first one.
         """
         first = self.next_row
         rows = np.ascontiguousarray(rows, HALF)
-        if copied is None and rows.ndim == 3:
-            copied = quantise_and_measure(rows)
-        columns = () if copied is None else (copied.copy, copied.scales, copied.bounds)
         idle = not self._pending and not self._written
+        if idle and rows.ndim == 3 and len(rows) >= EARLY_ROWS and rows.nbytes <= DIRECT_BYTES:
+            self._write_now(rows, check)
+            return first
+        columns = ()
+        if rows.ndim == 3:
+            copied = quantise_and_measure(rows)
+            if check is not None:
+                check(copied.lengths)
+            columns = (copied.copy, copied.scales, copied.bounds)
         for start in range(0, len(rows), SEGMENT_ROWS):
             here = slice(start, start + SEGMENT_ROWS)
             part = rows[here]
@@ -124,6 +136,30 @@ class Appender:
         if self._pending_rows >= (EARLY_ROWS if idle else SEGMENT_ROWS):
             self._write_pending()
         return first
+
+    def _write_now(self, rows: Half, check: Check | None) -> None:
+        """Write a segment while it is narrowed; a thread makes it durable."""
+        disk, sums = self._threads = self._threads or _two_threads()
+        narrowed, last = sums.submit(quantise_and_measure, rows), sums.submit(row_sums, rows)
+        pieces: list[Column] = []
+
+        def columns() -> Generator[Column]:
+            yield rows
+            copied = narrowed.result()
+            if check is not None:
+                check(copied.lengths)  # nothing counts yet: the next segment goes to this place
+            pieces.extend((rows, copied.copy, copied.scales, copied.bounds))
+            yield from pieces[1:]
+            yield last.result()
+
+        file = self._open_file()
+        segment = Segment(self._name, self.next_row, len(rows), self._end, 0, 0)
+        _write(file, segment.offset, columns())
+        checks, begun = sums.submit(_checksums, pieces, last), threading.Event()
+        self._written.append(disk.submit(_sync, file, segment, checks, self._unsynced(), begun))
+        self.next_row += len(rows)
+        self._end += segment_bytes(segment, self._shape)
+        begun.wait()  # else the caller's work may keep Python's lock from it
 
     def place(self, row: int) -> None:
         """Give the next row this number, in a segment of its own."""
@@ -160,8 +196,7 @@ class Appender:
         segment = Segment(self._name, first, len(rows), self._end, 0, 0)
         self._end += segment_bytes(segment, self._shape)
         self._pending, self._pending_rows = [], 0
-        folder = self._folder if self._created else None
-        self._created = False
+        folder = self._unsynced()
         pieces = [rows, *columns]
         if len(rows) >= EARLY_ROWS:
             disk, sums = self._threads = self._threads or _two_threads()
@@ -179,6 +214,11 @@ class Appender:
         except BaseException as e:  # also Ctrl-C: nothing may wait for it, or commit without it
             done.set_exception(e)
             raise
+
+    def _unsynced(self) -> Path | None:
+        """The folder, once after a file was made in it."""
+        folder, self._created = self._folder if self._created else None, False
+        return folder
 
     def _open_file(self) -> FileIO:
         if not self._name or self._end >= self._file_bytes:
@@ -217,18 +257,38 @@ def _store(
     checks: Future[tuple[int, int]],
     folder: Path | None,
 ) -> Segment:
-    """Write a segment at its place and sync it, and its new name in a folder; gives it checked.
+    """Write a segment at its place and sync it; gives it checked."""
 
-    At its place, not at the end of the file: an interrupted write may have left something.
-    """
-    place = file.seek(segment.offset)
-    for piece in (*pieces, None):
-        for data in _padded(last.result() if piece is None else piece):
+    def columns() -> Generator[Column]:
+        yield from pieces
+        yield last.result()
+
+    _write(file, segment.offset, columns())
+    return _sync(file, segment, checks, folder)
+
+
+def _write(file: FileIO, place: int, columns: Iterable[Column]) -> None:
+    """Write columns at a place: behind it, an interrupted write may have left something."""
+    file.seek(place)
+    for column in columns:
+        for data in _padded(column):
             while data:
                 done = file.write(data[:DISK_BYTES])
                 if done == DISK_BYTES:
                     _begin_to_sync(file, place, done)
                 data, place = data[done:], place + done
+
+
+def _sync(
+    file: FileIO,
+    segment: Segment,
+    checks: Future[tuple[int, int]],
+    folder: Path | None,
+    begun: threading.Event | None = None,
+) -> Segment:
+    """Make a written segment durable, and its new name in a folder; gives it checked."""
+    if begun is not None:
+        begun.set()
     os.fsync(file.fileno())
     if folder is not None:
         sync_folder(folder)

@@ -32,10 +32,13 @@ def put_gone(connection: sqlite3.Connection, item_ids: Sequence[int]) -> None:
     """Name items as removed; those that aren't live are left as they are."""
     for start in range(0, len(item_ids), _PART):
         part = item_ids[start : start + _PART]
-        marks = ", ".join("?" * len(part))
-        connection.execute(
-            f"INSERT INTO gone SELECT id, {_SUM.format('id')} FROM live WHERE id IN ({marks})", part
-        )
+        marks = ", ".join(["(?)"] * len(part))
+        named = f"SELECT column1 AS id FROM (VALUES {marks})"
+        row = f"INSERT OR IGNORE INTO gone SELECT id, {_SUM.format('id')} FROM ({named})"
+        try:
+            connection.execute(row, part)
+        except sqlite3.IntegrityError:  # not each of them is an item; looking first takes longer
+            connection.execute(f"{row} WHERE id IN (SELECT id FROM items)", part)
 
 
 def drop_gone(connection: sqlite3.Connection) -> None:

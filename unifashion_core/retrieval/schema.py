@@ -17,6 +17,10 @@ LOCK = "writer.lock"
 READERS = "readers.lock"
 APPLICATION_ID = 0x55464731  # "UFG1"
 FORMAT = 3
+MAPPED_BYTES = 1 << 30
+"""Of the database, which a writer reads where they lie."""
+CACHE_BYTES = 1 << 24
+"""Of pages that a writer keeps: contents fall all over their index."""
 
 # items.token_row and items.caption_row are row numbers over all segments of their kind; equal
 # content shares a token row. items.columns is the truth about an item's metadata, as JSON; `cells`
@@ -168,6 +172,9 @@ def connect_writer(folder: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    # Looking up items all over the file would mostly be the system's calls for their pages.
+    connection.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_BYTES >> 10}")
     connection.create_function("item_sum", -1, item_sum, deterministic=True)
     return connection
 

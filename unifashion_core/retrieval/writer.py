@@ -34,7 +34,7 @@ from .layout import (
 )
 from .lock import WriterLock
 from .migrate import migrate
-from .quantise import quantise_and_measure
+from .quantise import Floats
 from .recovery import break_seal, committed_files, recover, seal, segment_paths
 from .schema import FORMAT, LOCK, check_format, connect_writer, database_errors, item_sum
 from .snapshot import add_segments, read_segments
@@ -147,16 +147,19 @@ class GalleryWriter:
                 "Load the encoder that made this gallery."
             )
         half = np.array(values, HALF, order="C")  # its own copy: it waits for the commit
-        copied = quantise_and_measure(half) if kind == "tokens" else None
-        lengths = _lengths(half) if copied is None else copied.lengths
-        if not (np.abs(lengths - 1.0) < LENGTH_TOLERANCE).all():  # NaN fails this too
-            raise ShapeError(
-                f"Gallery '{self.gallery.name}': got {kind} that aren't unit vectors. "
-                "Check the encoder's weights and dtype."
-            )
+
+        def check(lengths: Floats) -> None:
+            if not (np.abs(lengths - 1.0) < LENGTH_TOLERANCE).all():  # NaN fails this too
+                raise ShapeError(
+                    f"Gallery '{self.gallery.name}': got {kind} that aren't unit vectors. "
+                    "Check the encoder's weights and dtype."
+                )
+
+        if kind == "captions":
+            check(_lengths(half))
         with self.errors():
             self.begin()
-            first = self._appender(kind).append(half, copied)
+            first = self._appender(kind).append(half, check)
         return np.arange(first, first + len(half), dtype=np.int64)
 
     def _appender(self, kind: SegmentKind) -> Appender:
