@@ -22,7 +22,7 @@ from unifashion_core.evaluation.retrieval import make_features
 from unifashion_core.retrieval import placement as placement_module
 from unifashion_core.retrieval import scoring, two_passes
 from unifashion_core.retrieval.bounds import ScoredPart, margin_of
-from unifashion_core.retrieval.kernels import Kernel
+from unifashion_core.retrieval.kernels import Kernel, choose_kernel, shared
 from unifashion_core.retrieval.kernels.halves import CoarseScan
 from unifashion_core.retrieval.layout import HALF
 from unifashion_core.retrieval.placement import Coarse, Placement
@@ -31,7 +31,7 @@ from unifashion_core.retrieval.scoring import rank
 NATIVE = [name for name in KERNELS if name not in ("numkong", "torch")]
 pytestmark = pytest.mark.skipif(not NATIVE, reason="the extra `fast` is not installed")
 COUNT = 700
-SHAPES = {"one vector": (1, 512), "few tokens": (5, 128), "many": (33, 256)}
+SHAPES = {"one vector": (1, 512), "few tokens": (5, 128), "many": (33, 256), "a block": (16, 128)}
 
 
 @pytest.fixture(params=NATIVE)
@@ -131,7 +131,7 @@ def test_bounds_hold_for_every_token(kernel: Kernel, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", WRITTEN_OUT)
-@pytest.mark.parametrize("kind", ["copies", "many"])
+@pytest.mark.parametrize("kind", ["copies", "many", "a block", "spread"])
 def test_programs_for_other_cpus_find_the_same(name: str, kind: str) -> None:
     test_the_best_are_the_full_scans(kernel_named(name), kind, 10)
     test_bounds_hold_for_every_token(kernel_named(name), kind)
@@ -182,10 +182,39 @@ def test_a_commit_makes_coarse_copies_of_its_own_rows_alone(kernel: Kernel) -> N
     found = scan.copies(Placement([*views, more], items, (5, 128)))
 
     assert found is not None  # although it is this revision's first search
-    assert all(a is b for a, b in zip(found.copies.parts, coarse.copies.parts, strict=False))
+    assert all(a is b for a, b in zip(found.records.parts, coarse.records.parts, strict=False))
 
 
 def test_widths_that_do_not_fit_have_no_coarse_copies(kernel: Kernel) -> None:
     placement = placed(units(np.random.default_rng(0), 20, 3, 64).astype(HALF))
     assert kernel.coarse is not None
     assert [kernel.coarse.copies(placement) for _ in range(3)] == [None] * 3
+
+
+@pytest.mark.parametrize("team", [True, False])
+def test_threads_of_torch_and_threads_of_ours_find_the_same(
+    team: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    if team:
+        real = shared.team_of_threads()
+        if real is None:
+            pytest.skip("torch's threads are not GNU's OpenMP here")
+
+        def counted(*values: int) -> None:
+            asked.append(values[2])
+            real(*values)
+
+        monkeypatch.setattr(shared, "team_of_threads", lambda: counted)
+    else:
+        monkeypatch.setattr(shared, "team_of_threads", lambda: None)
+    values = images("spread")
+    placement = placed(values)
+    kernel = choose_kernel(NATIVE[0], threads=3)
+    copies_of(kernel, placement)
+    query = parts_of(query_vectors(values, 1), [(1, 1.0)])
+
+    (found,) = rank(placement, [query], top_k=20, kernel=kernel)
+
+    check(found, query, values, placement.items.ids, 20)
+    assert set(asked) == ({3} if team else set())

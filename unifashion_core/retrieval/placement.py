@@ -73,20 +73,20 @@ class Coarse:
     """Copies of few bits, in memory.
 
     Attributes:
-        copies: Four bits a value, (T, D / 2) each.
-        errors: How far each token's may be off, (T,) each.
+        records: Of an image each, a row of bytes: see kernels/coarse.py.
         rooms: Arrays that the next search may fill: fresh memory is slow.
     """
 
-    copies: Stored
-    errors: Stored
+    records: Stored
     rooms: list[Floats] = field(default_factory=list[Floats], compare=False, repr=False)
 
 
 COARSE_BYTES = 1 << 30
 """Of coarse copies that are kept in memory: 250,000 images of 32 x 256."""
 _COARSE = "coarse"
-MakeCoarse: TypeAlias = Callable[[SegmentView], tuple[npt.NDArray[np.uint8], Floats]]
+HUGE_PAGE = 1 << 21
+"""Bytes of a page of memory that the system gives where a piece begins at a multiple of it."""
+MakeCoarse: TypeAlias = Callable[[SegmentView, npt.NDArray[np.uint8]], None]
 
 
 class Placement:
@@ -103,6 +103,7 @@ class Placement:
         scales: Their scales, (T,) each.
         values: The stored float16 tokens, (T, D) each.
         bounds: How far each copy may be off, (N,).
+        every: The places of all items, (N,).
 
     Raises:
         GalleryError: If an item points at a row that no segment has.
@@ -119,6 +120,8 @@ class Placement:
         self.values = stored([view.f16 for view in views], part_of, rows)
         bounds = stored([view.bounds for view in views], part_of, rows)
         self.bounds: Floats = bounds.gather(np.arange(len(items)))
+        self.every: Rows = np.arange(len(items))
+        self.every.flags.writeable = False
         self._checked = np.zeros(len(items), np.bool_)
         self._found, self._asked = (part_of, rows), 0
         self._coarse: Coarse | None = None
@@ -133,11 +136,16 @@ class Placement:
         """Places of some items among all, (ids,)."""
         return self._place_of[ids].astype(np.int64)
 
-    def coarse(self, make: MakeCoarse) -> Coarse | None:
+    def addresses(self, entries: Stored, places: Rows) -> Rows:
+        """Where some items' entries begin, (places,); not copied for `every` item."""
+        return entries.addresses if places is self.every else entries.addresses[places]
+
+    def coarse(self, size: int, make: MakeCoarse) -> Coarse | None:
         """Coarse copies of all segments, which their views keep.
 
         Args:
-            make: Makes those of a view: (N, T, D / 2), and how far each token's are off, (N, T).
+            size: Bytes of an image.
+            make: Makes those of a view, in an array (N, size).
 
         Returns:
             None where they take too much room, and at the first search: making them takes longer
@@ -147,20 +155,18 @@ class Placement:
             return self._coarse
         self._asked += 1
         rows = sum(view.count for view in self._views)
-        lacking = sum(view.count for view in self._views if _COARSE not in view.derived)
-        tokens, width = self.copies.shape
-        too_much = rows * tokens * (width // 2 + 4) > COARSE_BYTES
-        if too_much or (2 * lacking > rows and self._asked < 2):
+        lacking = [view for view in self._views if _COARSE not in view.derived]
+        fresh = sum(view.count for view in lacking)
+        if rows * size > COARSE_BYTES or (2 * fresh > rows and self._asked < 2):
             return None
-        made: list[tuple[npt.NDArray[np.uint8], Floats]] = []
-        for view in self._views:
-            kept = view.derived.get(_COARSE) or make(view)
-            view.derived[_COARSE] = kept
-            made.append(kept)  # pyright: ignore[reportArgumentType] # put there by this line
-        part_of, places = self._found
-        copies = stored([copy for copy, _ in made], part_of, places)
-        errors = stored([error for _, error in made], part_of, places)
-        self._coarse = Coarse(copies, errors)
+        room, start = _room(fresh * size), 0
+        for view in lacking:
+            end = start + view.count * size
+            records = np.reshape(room[start:end], (view.count, size))
+            make(view, records)
+            view.derived[_COARSE], start = records, end
+        made = [view.derived[_COARSE] for view in self._views]
+        self._coarse = Coarse(stored(made, *self._found))  # pyright: ignore[reportArgumentType] # put there above
         return self._coarse
 
     def check(self, places: Rows) -> None:
@@ -174,6 +180,13 @@ class Placement:
         for number in np.unique(part_of):
             self._views[int(number)].check_rows(rows[part_of == number])
         self._checked[fresh] = True
+
+
+def _room(size: int) -> npt.NDArray[np.uint8]:
+    """Bytes in few pages: a scan of small ones waits for the system's tables."""
+    room = np.empty(size + HUGE_PAGE, np.uint8)
+    start = -room.ctypes.data % HUGE_PAGE
+    return room[start : start + size]
 
 
 def _no_rows(shape: tuple[int, ...]) -> SegmentView:

@@ -109,7 +109,7 @@ def rank(
     for parts in queries:
         _check_parts(parts, placement.copies.shape[-1])
     kernel = kernel or choose_kernel()
-    places = np.arange(len(placement)) if items is None else placement.places(items.ids)
+    places = placement.every if items is None else placement.places(items.ids)
     search = _Search(placement, places, captions, kernel, top_k)
     size = max(1, GROUP_VALUES // max(1, len(placement)))
     groups = (queries[start : start + size] for start in range(0, len(queries), size))
@@ -222,7 +222,7 @@ class _Search:
         queries = self.kernel.prepare(group.vectors)
         many, everything = len(self.places), len(self.placement)
         masked = many > MASK_SHARE * everything
-        scanned = np.arange(everything) if masked else self.places
+        scanned = self.placement.every if masked else self.places
         rough = np.zeros((len(group.queries), len(scanned)), np.float32)
         plain = len(group.parts) == len(group.vectors) == len(group.queries)
         plain = plain and not similar and all(part.weight == 1.0 for _, part, _, _ in group.parts)

@@ -5,6 +5,9 @@ A value of a copy is t8 = 16 n - 120.5 + r with n in 0..15 and |r| <= 7.5, so a 
 scale * (16 <n, q8> - 120.5 sum(q8)), off by at most |q| times the length of scale * r. Two values
 share a byte: those of the first half of a run of 128 are the lower four bits, those of the second
 half the upper ones, so that a register of bytes becomes two of factors by a mask and a shift.
+
+A record is what the first scan reads of an image, in one piece: its coarse copy, (T, D / 2) u8, its
+scales and its errors, (T,) f32 each. Apart, each would be a stream of its own from memory.
 """
 
 from __future__ import annotations
@@ -20,9 +23,9 @@ HALF_RUN = RUN // 2
 STEPS, MIDDLE = 32, 241  # twice 16 and 120.5: whole numbers
 
 COARSE_ARGUMENTS = [
-    *("ptr noalias %images", "ptr noalias %scales", "ptr noalias %errors"),
-    *("ptr noalias %queries", "ptr noalias %numbers", "ptr noalias %uppers"),
-    *("ptr noalias %best", "ptr %counter", "i64 %count", "i64 %step"),
+    *("ptr noalias %images", "ptr noalias %queries", "ptr noalias %numbers"),
+    *("ptr noalias %uppers", "ptr noalias %best"),
+    *("ptr %counter", "i64 %count", "i64 %step"),
 ]
 SECOND_DECLARED = "declare i64 @llvm.ctpop.i64(i64)\ndeclare i64 @llvm.cttz.i64(i64, i1)"
 HALVE_DECLARED = f"declare i32 @llvm.vector.reduce.add.v{HALF_RUN}i32(<{HALF_RUN} x i32>)"
@@ -33,6 +36,22 @@ def takes(shape: Shape) -> bool:
     return shape.width % RUN == 0
 
 
+def copy_bytes(shape: Shape) -> int:
+    """Bytes of an image's coarse copy."""
+    return shape.tokens * shape.width // 2
+
+
+def record_bytes(shape: Shape) -> int:
+    """Bytes of an image's record."""
+    return copy_bytes(shape) + 2 * shape.tokens * 4
+
+
+def parts_of_record(code: Assembly, shape: Shape, record: str) -> tuple[str, str]:
+    """Addresses of the scales and errors in a record."""
+    scales = code.at(record, "i8", str(copy_bytes(shape)))
+    return scales, code.at(scales, "float", str(shape.tokens))
+
+
 def stride_of(shape: Shape) -> int:
     """Upper bounds of an image: its tokens' and, up to a multiple of a group, minus infinity."""
     return -(-shape.tokens // GROUP) * GROUP
@@ -41,10 +60,10 @@ def stride_of(shape: Shape) -> int:
 def coarse_program(name: str, shape: Shape, how: Instructions) -> str:
     """Write `coarse`: for each image, upper bounds of its tokens' scores, and their largest.
 
-    Its arguments: addresses of each image's coarse copy, (T, D / 2) u8, of its scales, (T,) f32,
-    and of its copy's errors, (T,) f32; the query (D,) s8; four numbers: what a whole number times
-    a scale is multiplied by, the slope and base of the margin, f32, and the offset of the sums,
-    i32; uppers (images, stride) f32; best (images,) f32; a shared counter, the count, the step.
+    Its arguments: addresses of each image's record; the query (D,) s8; four numbers: what a whole
+    number times a scale is multiplied by, the slope and base of the margin, f32, and the offset of
+    the sums, i32; uppers (images, stride) f32; best (images,) f32; a shared counter, the count, the
+    step.
 
     Args:
         name: Of the function.
@@ -67,9 +86,8 @@ class _Fours(ScanProgram):
 class _Coarse(_Fours):
     def image(self, index: str) -> None:
         code = self.code
-        image, scales, errors = (
-            code.load(name, "ptr", index, 8) for name in ("%images", "%scales", "%errors")
-        )
+        image = code.load("%images", "ptr", index, 8)
+        scales, errors = parts_of_record(code, self.shape, image)
         self.following = following_one(code, index)
         self.numbers = [code.load("%numbers", "float", str(place), 4) for place in range(3)]
         self.offset = code.load("%numbers", "i32", "3", 4)
@@ -145,7 +163,9 @@ class _Coarse(_Fours):
         return code.let(f"and {kind} {both}, <{mask}>")
 
 
-LISTED = 128  # tokens that may wait to be read, whose bytes memory is asked for together
+LISTED = 2048  # tokens of images that are looked through together
+AHEAD = 24
+"""Listed tokens whose bytes memory is asked for before the first of them is read."""
 SECOND_ARGUMENTS = [
     *("ptr noalias %images", "ptr noalias %scales", "ptr noalias %bounds"),
     *("ptr noalias %queries", "ptr noalias %offsets", "ptr noalias %numbers"),
@@ -185,7 +205,7 @@ class _Second(_Fours):
         }
         room = images_together(self.shape) * self.shape.tokens + 1
         self.tokens, self.owners, self.factors_of = (
-            code.let(f"alloca {kind}, i64 {room}, align 64") for kind in ("ptr", "i64", "float")
+            code.let(f"alloca {kind}, i64 {room}, align 64") for kind in ("ptr", "i64", "ptr")
         )
         code.shares("%counter", "%count", "%step", self.block_of_images)
         return code.finish()
@@ -197,12 +217,20 @@ class _Second(_Fours):
         last = code.let(f"call i64 @llvm.smin.i64(i64 {last}, i64 %many)")
         (listed,) = code.loop(first, last, self.list_image, [("i64", "0")])
 
+        last = code.let(f"sub i64 {listed}, 1")
+
         def ask(place: str, _: list[str]) -> list[str]:
+            place = code.let(f"call i64 @llvm.smin.i64(i64 {place}, i64 {last})")
             ask_for(code, code.load(self.tokens, "ptr", place, 8), self.shape.width)
+            ask_for(code, code.load(self.factors_of, "ptr", place, 8), 4)
             return []
 
-        code.loop("0", listed, ask)
-        code.loop("0", listed, self.read_token)
+        def ask_and_read(place: str, _: list[str]) -> list[str]:
+            ask(code.let(f"add i64 {place}, {AHEAD}"), [])
+            return self.read_token(place)
+
+        code.loop("0", code.let(f"call i64 @llvm.smin.i64(i64 {listed}, i64 {AHEAD})"), ask)
+        code.loop("0", listed, ask_and_read)
 
     def list_image(self, image: str, listed: list[str]) -> list[str]:
         """List the tokens that reach the floor."""
@@ -227,11 +255,10 @@ class _Second(_Fours):
                 lowest = code.let(f"call i64 @llvm.cttz.i64(i64 {left}, i1 false)")
                 place = code.let(f"add i64 {first}, {lowest}")
                 start = code.at(copy, f"[{self.shape.width} x i8]", place)
-                scale = code.load(scales, "float", place, 4)
+                scale = code.at(scales, "float", place)
                 code.do(f"store ptr {start}, ptr {code.at(self.tokens, 'ptr', count)}, align 8")
                 code.do(f"store i64 {image}, ptr {code.at(self.owners, 'i64', count)}, align 8")
-                there = code.at(self.factors_of, "float", count)
-                code.do(f"store float {scale}, ptr {there}, align 4")
+                code.do(f"store ptr {scale}, ptr {code.at(self.factors_of, 'ptr', count)}, align 8")
                 fewer = code.let(f"and i64 {left}, {code.let(f'sub i64 {left}, 1')}")
                 return [code.let(f"add i64 {count}, 1"), fewer]
 
@@ -240,14 +267,15 @@ class _Second(_Fours):
 
         return code.loop("0", groups, group, [("i64", listed[0])])
 
-    def read_token(self, place: str, _: list[str]) -> list[str]:
+    def read_token(self, place: str) -> list[str]:
         code, number = self.code, self.number
         token = code.load(self.tokens, "ptr", place, 8)
         whole = self.across(self.sums(token, "%queries", ["0"]))
         one = code.let(f"extractelement <4 x i32> {whole}, i64 0")
         one = code.let(f"add i32 {one}, {code.load('%offsets', 'i32', '0', 4)}")
         score = code.let(f"sitofp i32 {one} to float")
-        score = code.let(f"fmul float {score}, {code.load(self.factors_of, 'float', place, 4)}")
+        scale = code.load(code.load(self.factors_of, "ptr", place, 8), "float", "0", 4)
+        score = code.let(f"fmul float {score}, {scale}")
         score = code.let(f"fmul float {score}, {number['scale']}")
         owner = code.load(self.owners, "i64", place, 8)
         margin = code.let(

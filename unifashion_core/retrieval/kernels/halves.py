@@ -3,7 +3,6 @@ left, by machine code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from struct import pack
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from ..bounds import ScoredPart, margin_of
 from ..layout import Rows
-from ..machine.compiling import address, compiled
+from ..machine.compiling import Program, address, compiled
 from ..machine.instructions import Instructions
 from ..placement import Coarse, Placement
 from ..quantise import LEVELS, Floats
@@ -22,15 +21,21 @@ from .coarse import (
     MIDDLE,
     SECOND_DECLARED,
     coarse_program,
+    copy_bytes,
     halve_program,
     images_together,
+    record_bytes,
     second_program,
     stride_of,
     takes,
 )
+from .columns import turn, turned_program, turns
 from .programs import Shape
 from .queries import pack_queries, round_queries
 from .shared import share
+
+TOGETHER_BYTES = 1 << 17
+"""Of coarse copies that are made and then turned, before others push them out of the cache."""
 
 
 class CoarseScan:
@@ -47,7 +52,8 @@ class CoarseScan:
 
     def copies(self, placement: Placement) -> Coarse | None:
         """The coarse copies of a placement, where it has some."""
-        return placement.coarse(halved) if takes(Shape(*placement.copies.shape)) else None
+        shape = Shape(*placement.copies.shape)
+        return placement.coarse(record_bytes(shape), write_records) if takes(shape) else None
 
     def uppers(
         self, placement: Placement, coarse: Coarse, places: Rows, part: ScoredPart
@@ -77,8 +83,8 @@ class CoarseScan:
             room = np.empty(size, np.float32)
         uppers = np.reshape(room[:size], (many, -1))
         best = np.empty(many, np.float32)
-        lists = [one.addresses[places] for one in (coarse.copies, placement.scales, coarse.errors)]
-        arguments = [*map(address, (*lists, query, numbers, uppers, best))]
+        records = placement.addresses(coarse.records, places)
+        arguments = [*map(address, (records, query, numbers, uppers, best))]
         step = max(1, min(256, many // (8 * self._threads)))
         share(_first(self._how, shape), arguments, many, step, self._threads)
         return uppers, best
@@ -112,9 +118,10 @@ class CoarseScan:
         queries = pack_queries(part.tokens.numpy(), self._how, 1)
         margin = margin_of([part], [queries.errors])
         numbers = np.array([floor, queries.scales[0], margin.slope, margin.base], np.float32)
-        lists = [one.addresses[places] for one in (placement.copies, placement.scales)]
+        lists = [placement.addresses(one, places) for one in (placement.copies, placement.scales)]
+        bounds = placement.bounds if places is placement.every else placement.bounds[places]
         found = np.empty(many, np.float32)
-        values = (*lists, placement.bounds[places], queries.factors, queries.offsets, numbers)
+        values = (*lists, bounds, queries.factors, queries.offsets, numbers)
         blocks = -(-many // images_together(shape))
         step = max(1, min(16, blocks // (8 * self._threads)))
         arguments = [*map(address, (*values, *first, found)), many]
@@ -122,16 +129,27 @@ class CoarseScan:
         return found
 
 
-def halved(view: SegmentView) -> tuple[npt.NDArray[np.uint8], Floats]:
-    """The coarse copies of a segment, (N, T, D / 2), and how far each token's is off, (N, T)."""
+def write_records(view: SegmentView, out: npt.NDArray[np.uint8]) -> None:
+    """Write the records of a segment's images, (N, bytes): what the first scan reads of them."""
     count, tokens, width = view.int8.shape
-    copies = np.empty((count, tokens, width // 2), np.uint8)
-    squares = np.empty((count, tokens), np.int32)
+    size = copy_bytes(Shape(tokens, width))
     run = compiled(halve_program("program", width), HALVE_DECLARED)
-    run(address(view.int8), address(copies), address(squares), count * tokens)
+    squares = np.empty((count, tokens), np.int32)
+    many = max(1, TOGETHER_BYTES // size)
+    copies = np.empty((many, tokens, width // 2), np.uint8)
+    for start in range(0, count, many):
+        here = slice(start, min(start + many, count))
+        run(*map(address, (view.int8[here], copies, squares[here])), len(squares[here]) * tokens)
+        made, place = copies[: len(squares[here])], out[here, :size]
+        if turns(Shape(tokens, width)):
+            turn(made, place)
+        else:
+            place[...] = np.reshape(made, (len(made), size))
     lost = np.sqrt(squares.astype(np.float32))
     errors = lost * (view.scales * np.float32(0.5)) + view.bounds[:, None]
-    return copies, errors * np.float32(1.0 + 2.0**-20)
+    errors *= np.float32(1.0 + 2.0**-20)
+    numbers = np.concatenate([view.scales, errors], 1)
+    out[:, size:] = np.reshape(np.frombuffer(numbers.data, np.uint8), (count, -1))
 
 
 def aligned(values: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
@@ -144,12 +162,13 @@ def aligned(values: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
 
 
 @lru_cache(maxsize=8)
-def _first(how: Instructions, shape: Shape) -> Callable[..., None]:
+def _first(how: Instructions, shape: Shape) -> Program:
     how = how.batch or how
-    return compiled(coarse_program("program", shape, how), how.declaration)
+    write = turned_program if turns(shape) else coarse_program
+    return compiled(write("program", shape, how), how.declaration)
 
 
 @lru_cache(maxsize=8)
-def _second(how: Instructions, shape: Shape) -> Callable[..., None]:
+def _second(how: Instructions, shape: Shape) -> Program:
     declared = f"{how.declaration}\n{SECOND_DECLARED}"
     return compiled(second_program("program", shape, how), declared)

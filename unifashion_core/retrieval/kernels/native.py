@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 
 from ..layout import Rows
-from ..machine.compiling import address, compiled
+from ..machine.compiling import Program, address, compiled
 from ..machine.instructions import Instructions
 from ..placement import Placement, Stored
 from ..quantise import Floats
@@ -68,7 +67,8 @@ class NativeKernel:
         tile = queries.tile if turned else min(queries.tile, queries.how.tile)
         run = _compiled(queries.how, shape, tile, turned)
         many, vectors = len(places), len(queries.offsets)
-        copies, scales = placement.copies.addresses[places], placement.scales.addresses[places]
+        copies = placement.addresses(placement.copies, places)
+        scales = placement.addresses(placement.scales, places)
         found = out if vectors == len(out) and out.flags.c_contiguous else queries.room(many)
         arguments = (
             *map(address, (copies, scales, queries.factors, queries.offsets)),
@@ -116,9 +116,7 @@ class NativeKernel:
 
 
 @lru_cache(maxsize=32)
-def _compiled(
-    how: Instructions, shape: Shape, tile: int, turned: bool = False
-) -> Callable[..., None]:
+def _compiled(how: Instructions, shape: Shape, tile: int, turned: bool = False) -> Program:
     """A program for a shape: `exact` for tile 0, else a scan."""
     if tile == 0:
         text = exact_program("program", shape)

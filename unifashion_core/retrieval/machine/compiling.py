@@ -8,7 +8,7 @@ that the CPU lacks, hence the look at the CPU's features before anything is comp
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy.typing as npt
 
 from ...deps import require
+from .assembly import Assembly
 from .instructions import X86, Instructions
 
 PREAMBLE = """
@@ -33,9 +34,29 @@ def available_instructions() -> list[Instructions]:
     return [how for how in X86 if how.available(features)]
 
 
+@dataclass(frozen=True)
+class Program:
+    """Machine code: a function of addresses and integers.
+
+    Attributes:
+        function: It.
+        from_memory: The address of a function that is given the address of the arguments, eight
+            bytes each: what a team of threads calls.
+        engine: What the code lives as long as.
+    """
+
+    function: Any
+    from_memory: int
+    engine: Any
+
+    def __call__(self, *arguments: int) -> None:
+        """Run it; ctypes lets go of Python's lock meanwhile."""
+        self.function(*arguments)
+
+
 @lru_cache(maxsize=64)
-def compiled(text: str, declaration: str = "") -> Callable[..., None]:
-    """A function of addresses and integers.
+def compiled(text: str, declaration: str = "") -> Program:
+    """Compile a function of addresses and integers.
 
     Args:
         text: Of one function named `program`, by `Assembly`; no instruction that the CPU lacks.
@@ -44,7 +65,8 @@ def compiled(text: str, declaration: str = "") -> Callable[..., None]:
     binding = require("llvmlite.binding")
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    module = binding.parse_assembly("\n".join([PREAMBLE, declaration, text]))
+    kinds = [part.split()[0] for part in text.split("(", 1)[1].split(")", 1)[0].split(",")]
+    module = binding.parse_assembly("\n".join([PREAMBLE, declaration, text, _from_memory(kinds)]))
     module.verify()
     machine = binding.Target.from_default_triple().create_target_machine(
         cpu=binding.get_host_cpu_name(),
@@ -53,11 +75,18 @@ def compiled(text: str, declaration: str = "") -> Callable[..., None]:
     )
     engine = binding.create_mcjit_compiler(module, machine)
     engine.finalize_object()
-    arguments = text.split("(", 1)[1].split(")", 1)[0].count(",") + 1
-    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)
+    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(kinds))
     function = kind(engine.get_function_address("program"))
-    function.engine = engine  # type: ignore[attr-defined] # the code lives as long as its engine
-    return function
+    return Program(function, engine.get_function_address("from_memory"), engine)
+
+
+def _from_memory(kinds: list[str]) -> str:
+    """A function that calls `program` with the arguments that lie at an address."""
+    code = Assembly("from_memory", ["ptr %arguments"])
+    values = [code.load("%arguments", kind, str(place), 8) for place, kind in enumerate(kinds)]
+    given = ", ".join(f"{kind} {value}" for kind, value in zip(kinds, values, strict=True))
+    code.do(f"call void @program({given})")
+    return code.finish()
 
 
 def address(values: npt.NDArray[Any]) -> int:
