@@ -265,7 +265,7 @@ def test_a_scan_errs_less_than_its_bound(
 
     for vector, line, error in zip(vectors, rough, queries.errors, strict=True):
         part = ScoredPart(torch.from_numpy(vector[None]), 1.0)
-        margin = margins([part], [np.array([error])], placement.bounds[places], None, 0.0)
+        margin = margins([part], [np.array([error])]).of(placement.bounds[places], None)
         exact = oracle.part_scores(vector[None], values[places])
         assert (np.abs(line - exact) <= margin).all()
         assert margin.max() < 0.2

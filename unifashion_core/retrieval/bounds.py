@@ -11,7 +11,7 @@ bases. Rounding of float32 is in the base.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -95,27 +95,45 @@ def margin_of(
     return Margin(slope * (1 + 2.0**-20), base * (1 + 2.0**-20))
 
 
+@dataclass(frozen=True)
+class Margins:
+    """How far a query's rough scores may be off.
+
+    Attributes:
+        plain: Of items without a caption.
+        fused: Of those with one; None where captions don't count.
+    """
+
+    plain: Margin
+    fused: Margin | None
+
+    def of(self, bounds: Floats, has_caption: Truths | None) -> Floats:
+        """For items whose copies are off by `bounds`, (N,), and which may have captions, (N,)."""
+        found = self.plain.of(bounds)
+        if self.fused is None or has_caption is None:
+            return found
+        return np.where(has_caption, self.fused.of(bounds), found)
+
+    def most(self, bound: float) -> float:
+        """For no item whose copy is off by `bound` at most more than that."""
+        several = [self.plain] if self.fused is None else [self.plain, self.fused]
+        return max(one.slope * bound + one.base for one in several) * (1 + 2.0**-20)
+
+
 def margins(
-    parts: Sequence[ScoredPart],
-    errors: Sequence[Double],
-    bounds: Floats,
-    has_caption: Truths | None,
-    caption_weight: float,
-) -> Floats:
-    """How far a query's rough scores may be off, (N,).
+    parts: Sequence[ScoredPart], errors: Sequence[Double], *, caption_weight: float | None = None
+) -> Margins:
+    """How far a query's rough scores may be off.
 
     Args:
         parts: The query's.
         errors: |q - q8| of each part's tokens.
-        bounds: How far each item's copy may be off, (N,).
-        has_caption: Whether captions count for an item, (N,); None where they don't for any.
-        caption_weight: How much they count.
+        caption_weight: How much captions count; None where they don't.
     """
-    found = margin_of(parts, errors).of(bounds)
-    if has_caption is not None:
-        fused = margin_of(parts, errors, caption_weight=caption_weight)
-        found = np.where(has_caption, fused.of(bounds), found)
-    return found
+    plain = margin_of(parts, errors)
+    if caption_weight is None:
+        return Margins(plain, None)
+    return Margins(plain, margin_of(parts, errors, caption_weight=caption_weight))
 
 
 def largest_kth(values: Floats, k: int) -> float:
@@ -125,8 +143,9 @@ def largest_kth(values: Floats, k: int) -> float:
         return -np.inf
     if count > 4 * k * GROUP // 8 and count > 16 * GROUP:
         # The k-th largest of the groups' largest is no larger than the k-th of all.
+        # Groups are columns: numpy is slow along short rows.
         whole = count // GROUP * GROUP
-        tops = np.reshape(values[:whole], (-1, GROUP)).max(1)
+        tops = np.reshape(values[:whole], (GROUP, -1)).max(0)
         if k <= len(tops):
             floor = np.partition(tops, len(tops) - k)[len(tops) - k]
             values = values[values >= floor]
@@ -134,19 +153,27 @@ def largest_kth(values: Floats, k: int) -> float:
     return float(np.partition(values, count - k)[count - k])
 
 
-def first_and_open(rough: Floats, margin: Floats, k: int) -> tuple[Rows, Rows, Floats]:
+def first_and_open(
+    rough: Floats, k: int, most: float, margin_of_some: Callable[[Rows], Floats]
+) -> tuple[Rows, Rows, Floats]:
     """Split what a scan can't exclude from the best k.
 
     Args:
         rough: Scores of a scan, (N,).
-        margin: How far they may be off, (N,).
         k: How many items are asked for.
+        most: How far a score may be off at most.
+        margin_of_some: Given numbers of items, how far the scores of these may be off.
 
     Returns:
         The k items of the largest lower bounds; the others that may be among the best k; and the
         upper bounds of these.
     """
-    lower, upper = rough - margin, rough + margin
+    # K items have lower bounds above their k-th best score less `most`, so one that is lower by
+    # twice as much is out; only for the few that are left each one's own margin is looked at.
+    lowest = largest_kth(rough, k) - 2.0 * most * (1 + 2.0**-20) - 2.0**-20
+    near = np.flatnonzero(rough >= np.float32(lowest))
+    scores, margin = rough[near], margin_of_some(near)
+    lower, upper = scores - margin, scores + margin
     floor = largest_kth(lower, k)
     first = np.flatnonzero(lower >= floor)
     if len(first) > k:  # ties
@@ -154,4 +181,4 @@ def first_and_open(rough: Floats, margin: Floats, k: int) -> tuple[Rows, Rows, F
     left = upper >= np.float32(floor)
     left[first] = False
     others = np.flatnonzero(left)
-    return first, others, upper[others]
+    return near[first], near[others], upper[others]

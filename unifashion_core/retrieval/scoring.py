@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from ..errors import InputError, ShapeError
-from .bounds import Double, ScoredPart, first_and_open, margins
+from .bounds import Double, Margins, ScoredPart, first_and_open, margins
 from .items import ItemRows
 from .kernels import Kernel, choose_kernel
 from .layout import Rows
@@ -171,11 +171,16 @@ class _Search:
         similar = self._caption_scores(group)
         rough, errors = self._scan(group, similar)
         bounds, has = self._of_items()
+        weight = self.captions.weight if self.captions else None
+        widest = float(bounds.max(initial=0.0))
         opened: list[tuple[Rows, Rows, Floats]] = []
         for parts, line, error in zip(queries, rough, errors, strict=True):
-            weight = self.captions.weight if self.captions else 0.0
-            margin = margins(parts, error, bounds, has, weight)
-            opened.append(first_and_open(line, margin, self.top_k))
+            margin = margins(parts, error, caption_weight=weight)
+
+            def of_some(chosen: Rows, margin: Margins = margin) -> Floats:
+                return margin.of(bounds[chosen], None if has is None else has[chosen])
+
+            opened.append(first_and_open(line, self.top_k, margin.most(widest), of_some))
         firsts = self._exact(group, [first for first, _, _ in opened], similar)
         rest: list[Rows] = []
         for (first, others, upper), scores in zip(opened, firsts, strict=True):
@@ -213,7 +218,9 @@ class _Search:
     def _of_items(self) -> tuple[Floats, Truths | None]:
         """Bounds of the items' copies, and whether they have captions that count."""
         has = self.captions.placement.has[self.places] if self.captions else None
-        return self.placement.bounds[self.places], has
+        everything = self.places is self.placement.every
+        bounds = self.placement.bounds
+        return bounds if everything else bounds[self.places], has
 
     # ---- rough scores
 
@@ -223,12 +230,13 @@ class _Search:
         many, everything = len(self.places), len(self.placement)
         masked = many > MASK_SHARE * everything
         scanned = self.placement.every if masked else self.places
-        rough = np.zeros((len(group.queries), len(scanned)), np.float32)
         plain = len(group.parts) == len(group.vectors) == len(group.queries)
         plain = plain and not similar and all(part.weight == 1.0 for _, part, _, _ in group.parts)
         if plain:
+            rough = np.empty((len(group.queries), len(scanned)), np.float32)
             self.kernel.scan(self.placement, scanned, queries, rough)
         else:
+            rough = np.zeros((len(group.queries), len(scanned)), np.float32)
             size = max(1, SCAN_VALUES // len(group.vectors))
             for start in range(0, len(scanned), size):
                 here = slice(start, start + size)

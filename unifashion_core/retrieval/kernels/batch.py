@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from ..machine.assembly import Assembly
 from ..machine.instructions import Instructions
-from .programs import SCAN_ARGUMENTS, Shape, greater, places_of
+from .programs import LINE, SCAN_ARGUMENTS, Shape, ask_for, following_one, greater, places_of
 
+ASKED_IN = 8  # tiles over which the bytes of the next image are asked for
 UNROLL = 2  # dimensions, by fours, of a round
 
 
@@ -54,7 +55,15 @@ class _Batch:
             code.do(f"store float {one}, ptr {code.at(self.scales, 'float', str(place))}, align 4")
         code.loop("0", str(self.groups), lambda group, _: self.turn(image, group))
 
+        following = following_one(code, index)
+        size = self.shape.tokens * self.shape.width
+        share = -(-size // ASKED_IN // LINE) * LINE
+
         def tile(number: str, _: list[str]) -> list[str]:
+            # Of the next image's bytes a share a tile; past its end lies the last share again.
+            start = code.let(f"mul i64 {number}, {share}")
+            start = code.let(f"call i64 @llvm.smin.i64(i64 {start}, i64 {max(0, size - share)})")
+            ask_for(code, code.at(following, "i8", start), share)
             best = self.best(number)
             for place in range(self.tile):
                 value = code.let(f"extractelement <{self.tile} x float> {best}, i64 {place}")
