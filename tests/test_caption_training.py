@@ -32,9 +32,9 @@ from unifashion_core.training.caption import (
 from unifashion_core.training.caption_batches import IGNORED, CaptionSource, caption_tokens
 from unifashion_core.training.caption_config import CaptionConfig, read_caption_config
 from unifashion_core.training.config import OptimConfig
+from unifashion_core.training.loop import Progress
 from unifashion_core.training.records import read_phase1
 from unifashion_core.training.sampling import step_generator
-from unifashion_core.training.trainer import Progress
 
 pytestmark = pytest.mark.usefixtures("_offline")
 TINY = CaptionConfig(

@@ -17,11 +17,11 @@ from unifashion_core.encoder.encoder import MultimodalEncoder
 from unifashion_core.errors import CheckpointError, FolderError, InputError
 from unifashion_core.pocket import EFFICIENTNET_LITE0
 from unifashion_core.training.config import OptimConfig, TrainConfig, read_config
+from unifashion_core.training.loop import Progress, rate_at
 from unifashion_core.training.loss_values import Texts
 from unifashion_core.training.losses import similarity
 from unifashion_core.training.objectives import prompt_loss
 from unifashion_core.training.phases import Paths, run_phase
-from unifashion_core.training.trainer import Progress, rate_at
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,11 @@ from unifashion_core.training.batches import CaptionBook, PairSource
 from unifashion_core.training.beliefs import class_beliefs, fold_of_origin
 from unifashion_core.training.config import CacheConfig, TrainConfig
 from unifashion_core.training.features import FeatureSource, _disturb
+from unifashion_core.training.loop import Progress
 from unifashion_core.training.objectives import soft_contrast, spread_contrast, spread_targets
 from unifashion_core.training.phases import Paths, run_phase
 from unifashion_core.training.prompts import prompt_texts
 from unifashion_core.training.records import ImageRecord, read_phase1
-from unifashion_core.training.trainer import Progress
 
 
 def planted(count: int = 200) -> tuple[torch.Tensor, torch.Tensor, list[str]]:

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ...unifashion_core.training.trainer import Progress
+    from ...unifashion_core.training.loop import Progress
 
 
 class TrainingLine:

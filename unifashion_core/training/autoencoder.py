@@ -25,8 +25,7 @@ from ..tryon.config import AutoencoderConfig
 from ..tryon.parts import save_autoencoder
 from ..types import OnStep
 from .config import OptimConfig, config_of
-from .loop import run_loop
-from .trainer import OnProgress
+from .loop import OnProgress, Stage, run_loop
 from .tryon_layout import AGNOSTIC, CLOTH, IMAGE, POSE, SKETCH
 
 _COMPONENT_PICTURES = 600
@@ -275,17 +274,15 @@ def train_autoencoder(
         components = PrincipalComponents(some, config.autoencoder.factor, latents)
     objective = AutoencoderObjective(model, config, components)
     objective.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    run_loop(
+    stage = Stage(
         objective,
         config,
         lambda rng, step: {
             "pixels": pictures.draw(rng, config.batch_size, config.crop),
             "progress": torch.tensor(step / max(config.steps, 1)),
         },
-        out,
-        on_progress=on_progress,
-        stop_after=stop_after,
     )
+    run_loop(stage, out, on_progress=on_progress, stop_after=stop_after)
     model.to("cpu").eval()
     settings = model.config
     if config.train_encoder:

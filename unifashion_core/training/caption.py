@@ -4,10 +4,7 @@ language model.
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +21,12 @@ from ..caption.llm_folder import LanguageModel, Placement, linear_names, load_la
 from ..caption.loading import CaptionerFiles, save_llm_captioner
 from ..deps import require
 from ..encoder.checkpoint import load_encoder
-from ..errors import CheckpointError
 from ..imaging import open_image
 from ..types import ImageEncoder
 from .caption_batches import IGNORED, CaptionBatch, CaptionSource, CaptionTokens
 from .caption_config import CaptionConfig
-from .checkpoints import Average, CheckpointStore
+from .loop import OnProgress, Stage, run_loop
 from .records import ImageRecord, read_phase1
-from .sampling import step_generator
-from .trainer import OnProgress, Progress, make_optimizer, rate_at
 
 CAPTIONER_FOLDER = "captioner"
 """Where a finished run leaves its captioner, below --out."""
@@ -147,7 +141,7 @@ def run_caption(
     steps = config.steps or config.epochs * source.sampler.steps_per_epoch
     made_with = {"encoder": encoder.fingerprint, "llm": llm.digest}
     run = CaptionRun(network.to(accelerator.device), source, config, steps, made_with)
-    if not train_caption(run, paths.out, accelerator, on_progress, stop_after):
+    if not train_caption(run, paths.out, on_progress, stop_after):
         return None
     folder = paths.out / CAPTIONER_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
@@ -187,16 +181,14 @@ def make_network(llm: LanguageModel, hidden: int, config: CaptionConfig) -> Pref
 def train_caption(
     run: CaptionRun,
     out: Path,
-    accelerator: Any,
     on_progress: OnProgress | None = None,
     stop_after: int | None = None,
 ) -> bool:
-    """The loop; a resumed run equals an unbroken one bit for bit on the CPU.
+    """Train in place to the end, or go on from the last checkpoint in `out`; see `run_loop`.
 
     Args:
-        run: Network, data, config; the network is trained in place.
+        run: Network, data, config.
         out: Folder of checkpoints and log.jsonl.
-        accelerator: accelerate's.
         on_progress: Called after every step.
         stop_after: Save and stop at this step.
 
@@ -206,63 +198,23 @@ def train_caption(
     Raises:
         CheckpointError: If `out` holds a run of another config, or the loss is no number.
     """
-    objective: Any = CaptionObjective(run.network)
-    names = [n for n, p in run.network.named_parameters() if p.requires_grad]
-    optimizer: Any = make_optimizer(run.network, run.config.optim)
-    objective, optimizer = accelerator.prepare(objective, optimizer)
-    average = Average(run.network, names, run.config.optim.ema)
-    store = CheckpointStore(out, run, run.network, optimizer, average)
-    done = store.resume()
-    started, first = time.monotonic(), done
-    objective.train()
-    end = run.steps if stop_after is None else min(run.steps, stop_after)
-    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-        for step in range(done, end):
-            losses = _step(run, step, accelerator, objective, optimizer)
-            average.update()
-            done = step + 1
-            speed = (time.monotonic() - started) / (done - first)
-            if on_progress is not None:
-                on_progress(Progress(done, run.steps, losses, speed * (run.steps - done)))
-            if done % 10 == 0 or done == end:
-                log.write(json.dumps({"step": done, **losses}) + "\n")
-                log.flush()
-            if done % run.config.save_every == 0 or done == end:
-                store.save(done)
-    if done < run.steps:
-        return False
-    average.apply()
-    objective.eval()
-    return True
 
+    def backward(accelerator: Any, objective: Any, batch: CaptionBatch) -> dict[str, float]:
+        learned = batch.tokens.learned
+        parts = _parts(batch, run.config.micro_batch)
+        loss = sum(_backward(part, learned, accelerator, objective) for part in parts)
+        return {"lm": loss, "total": loss}
 
-def _step(
-    run: CaptionRun, step: int, accelerator: Any, objective: Any, optimizer: Any
-) -> dict[str, float]:
-    """One optimiser step; everything random in it follows from seed and step."""
-    config = run.config
-    rng = step_generator(config.seed, step)
-    batch = run.source.batch(step, rng)
-    torch.manual_seed(  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
-        int(rng.integers(2**62))
+    stage = Stage(
+        CaptionObjective(run.network),
+        run.config,
+        lambda rng, step: run.source.batch(step, rng),
+        model=run.network,
+        steps=run.steps,
+        settings=run,
+        backward=backward,
     )
-    rate = rate_at(step, run.steps, config.optim)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad()
-    loss = sum(
-        _backward(part, batch.tokens.learned, accelerator, objective)
-        for part in _parts(batch, config.micro_batch)
-    )
-    if not math.isfinite(loss):
-        raise CheckpointError(
-            f"Training step {step + 1}: the loss is {loss}. Lower the learning rate, or go on from "
-            "the last checkpoint with a clip norm."
-        )
-    if config.optim.clip_norm:
-        accelerator.clip_grad_norm_(objective.parameters(), config.optim.clip_norm)
-    optimizer.step()
-    return {"lm": loss, "total": loss}
+    return run_loop(stage, out, on_progress=on_progress, stop_after=stop_after)
 
 
 def _parts(batch: CaptionBatch, size: int) -> list[CaptionBatch]:
@@ -276,8 +228,7 @@ def _parts(batch: CaptionBatch, size: int) -> list[CaptionBatch]:
 def _backward(part: CaptionBatch, learned: int, accelerator: Any, objective: Any) -> float:
     """Gradients of a part's share of the mean over all learned tokens of the batch."""
     tokens: CaptionTokens = part.tokens
-    values = (part.queries, tokens.ids, tokens.mask, tokens.labels)
-    loss: Tensor = objective(*(v.to(accelerator.device) for v in values)) / learned
+    loss: Tensor = objective(part.queries, tokens.ids, tokens.mask, tokens.labels) / learned
     accelerator.backward(loss)
     return float(loss.detach())
 

@@ -23,8 +23,7 @@ from ..tryon.tokens import ClipTokenizer
 from ..types import OnStep
 from .autoencoder import Pictures, picture_losses
 from .config import OptimConfig, config_of
-from .loop import run_loop, training_device
-from .trainer import OnProgress
+from .loop import OnProgress, Stage, run_loop, training_device
 from .tryon import TryOnPaths
 from .tryon_config import TryOnTrainConfig
 from .tryon_latents import encode_records
@@ -138,7 +137,8 @@ def train_decoder(
     squares = Squares(autoencoder, pictures, (people, guesses), config)
     objective = DecoderObjective(autoencoder, config)
     objective.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    run_loop(objective, config, squares, paths.out, on_progress=on_progress, stop_after=stop_after)
+    stage = Stage(objective, config, squares)
+    run_loop(stage, paths.out, on_progress=on_progress, stop_after=stop_after)
     objective.to("cpu")
     folder = paths.out / "tryon"
     save_tryon(folder, replace(model, autoencoder=autoencoder.eval()))

@@ -40,6 +40,12 @@ class Objective(nn.Module):
         self.model = model
         self._config = config
 
+    def train(self, mode: bool = True) -> Objective:
+        """As any module's; the tower never leaves evaluation, it has nothing to learn."""
+        super().train(mode)
+        self.model.visual_encoder.eval()
+        return self
+
     def forward(self, pairs: PairBatch | None, triplets: TripletBatch | None) -> Losses:
         """Losses of a phase-1 batch, a phase-2 batch, or both."""
         config = self._config.loss
@@ -52,18 +58,8 @@ class Objective(nn.Module):
             found.update(values)
         if triplets is not None:
             found.update(_triplet_losses(self.model, triplets, images, pairs, config))
-        weights = {
-            "itc": config.itc,
-            "itm": config.itm,
-            "lm": config.lm,
-            "prompts": config.prompts,
-            "image": config.image,
-            "composed": config.composed,
-            "caption": config.caption,
-            "rerank": config.rerank,
-            "itm_prompts": config.itm_prompts,
-        }
-        total = torch.stack([weights[name] * value for name, value in found.items()]).sum()
+        weighted = [getattr(config, name) * value for name, value in found.items()]
+        total = torch.stack(weighted).sum()  # each weight has its loss's name
         return {**found, "total": total}
 
     def _reference_form(self, pairs: PairBatch | None, triplets: TripletBatch | None) -> Losses:

@@ -22,10 +22,10 @@ from ..types import OnStep
 from .batches import CaptionBook, PairSource, TripletSource
 from .config import TrainConfig
 from .features import FeatureSource, cached_features, live_features
-from .loop import training_device
+from .loop import OnProgress, training_device
 from .prompts import prompt_texts
 from .records import ImageRecord, Triplet, read_phase1, read_phase2
-from .trainer import OnProgress, Run, train
+from .trainer import Run, train
 
 MODEL_FOLDER = "encoder"
 """Where a finished run leaves its weights, below --out."""

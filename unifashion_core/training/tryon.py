@@ -18,8 +18,7 @@ from ..tryon.condition_encoders import ClipText
 from ..tryon.config import TryOnConfig
 from ..tryon.tokens import END_ID, START_ID, ClipTokenizer
 from ..types import OnStep
-from .loop import run_loop, training_device
-from .trainer import OnProgress
+from .loop import OnProgress, Stage, run_loop, training_device
 from .tryon_config import TryOnTrainConfig
 from .tryon_latents import TryOnLatents, encode_records
 from .tryon_objective import TryOnObjective, channel_weights, prepare_fresh
@@ -97,14 +96,8 @@ def train_tryon(
         some = data.latents["target"][:8].float() / reader.config.scale_factor
         weights = channel_weights(reader, some, config.seed)
     objective = TryOnObjective(model, config, weights)
-    run_loop(
-        objective,
-        config,
-        Draw(data, ids, config),
-        paths.out,
-        on_progress=on_progress,
-        stop_after=stop_after,
-    )
+    stage = Stage(objective, config, Draw(data, ids, config))
+    run_loop(stage, paths.out, on_progress=on_progress, stop_after=stop_after)
     folder = paths.out / "tryon"
     objective.to("cpu")
     trained = replace(model, free=objective.free.detach())
