@@ -200,7 +200,7 @@ body { margin: 0; padding: 20px; background: #f6f4f1; color: #22201d;
 h1 { margin: 0 } h2 { margin: 24px 0 4px; font-size: 15px; overflow-wrap: anywhere }
 ul { margin: 0; padding-left: 18px; color: #5f5a53; font-size: 12px }
 .row { display: flex; gap: 8px; overflow-x: auto }
-figure { margin: 0; flex: none; width: 200px; background: #fff; border-radius: 8px;
+figure { margin: 0; flex: 1 0 150px; max-width: 240px; background: #fff; border-radius: 8px;
   overflow: hidden }
 figure b { display: block; padding: 4px 8px }
 figure p { margin: 0; padding: 4px 8px 8px; font-size: 11px; color: #5f5a53 }
