@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from tryon_samples import tiny_config, tiny_model
 
 
@@ -73,6 +74,79 @@ def test_tryon_takes_a_mask_and_an_empty_one_changes_nothing(command, folder, ca
     assert not told["painted"]
     assert any("the mask is empty" in note for note in told["notes"])
     assert np.array_equal(pixels(folder / "same.png"), photo)
+
+
+def lora_file(pack, folder, name="style.safetensors"):
+    """A LoRA of one layer of the model's UNet."""
+    tryon = pack.module("unifashion_core.tryon.checkpoint")
+    attention = pack.module("unifashion_core.attention").math_attention()
+    model = tryon.load_tryon(folder / "model", attention=attention)
+    layer = model.unet.get_submodule("out.2")
+    generator = torch.Generator().manual_seed(3)
+    down = torch.randn(2, *layer.weight.shape[1:], generator=generator)
+    up = torch.randn(len(layer.weight), 2, 1, 1, generator=generator)
+    halves = {"lora_unet_out_2.lora_down.weight": down, "lora_unet_out_2.lora_up.weight": up}
+    save_file(halves, folder / name)
+    return name
+
+
+def test_a_lora_changes_the_picture_and_at_strength_0_nothing(pack, command, folder, capsys):
+    lora = lora_file(pack, folder)
+    words = ["--person", "person.png", "--garment", "shirt.png", "--out", "worn.png", *FEW]
+    found = {}
+    for given in ("", f"{lora}:0", lora, f"{lora}:1.0", f"{lora}:-0.5"):
+        assert command("tryon", *words, *(["--lora", given] if given else [])) == 0
+        found[given] = json.loads(capsys.readouterr().out)["fingerprint"], pixels("worn.png")
+    plain, whole = found[""], found[lora]
+    for given, like in ((f"{lora}:0", plain), (f"{lora}:1.0", whole)):
+        assert found[given][0] == like[0]
+        assert np.array_equal(found[given][1], like[1])
+    assert len({mark for mark, _ in found.values()}) == 3
+    assert not np.array_equal(plain[1], whole[1])
+    assert not np.array_equal(whole[1], found[f"{lora}:-0.5"][1])
+
+
+def test_design_and_a_plan_take_a_lora_too(pack, command, folder, capsys):
+    lora = lora_file(pack, folder)
+    words = ["--text", "a red shirt", "--lora", f"{lora}:0.25", "--lora", lora]
+    assert command("design", *words, "--out", "design.png", *FEW) == 0
+    told = json.loads(capsys.readouterr().out)["loras"]
+    assert told == [{"file": lora, "strength": 0.25}, {"file": lora, "strength": 1.0}]
+    (folder / "plan.csv").write_text("person,garment,steps\nperson.png,shirt.png,2\n")
+    found = []
+    for number, more in enumerate(([], ["--lora", lora])):
+        words = ["plan.csv", "--out", f"made{number}", "--model", "model", "--no-scores", *more]
+        assert command("render", *words, "--json") == 0
+        capsys.readouterr()
+        (made,) = (folder / f"made{number}").glob("*.png")
+        found.append(pixels(made))
+    assert not np.array_equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("absent.safetensors", "no LoRA file absent.safetensors"),
+        ("C:/loras/absent.safetensors", "no LoRA file C:/loras/absent.safetensors"),
+        ("person.png:strong", "strength 'strong' is no number; write FILE or FILE:0.8"),
+        ("person.png:11", "strength 11; choose -10 to 10, 1 is usual"),
+        ("person.png:nan", "strength nan; choose"),
+    ],
+)
+def test_a_lora_that_is_none_is_said(command, given, message, capsys):
+    words = ["--person", "person.png", "--garment", "shirt.png", "--out", "x.png", *FEW]
+    with pytest.raises(SystemExit) as stop:
+        command("tryon", *words, "--lora", given)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_lora_goes_with_a_plan_not_with_a_workflow(pack, command, folder, capsys):
+    lora = lora_file(pack, folder)
+    (folder / "flow.json").write_text(json.dumps({"1": {"class_type": "X", "inputs": {}}}))
+    with pytest.raises(SystemExit):
+        command("render", "flow.json", "--out", "made", "--lora", lora)
+    assert "--lora goes with a plan" in capsys.readouterr().err
 
 
 def test_several_garments_need_a_region_each(command):

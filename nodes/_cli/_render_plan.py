@@ -36,7 +36,7 @@ def run_plan(args: argparse.Namespace) -> int:
         raise InputError(f"{args.what}: no item passes --where '{args.where}'. Loosen it.")
     check_template(args.name)
     places = parse_only(args.only, len(plan))
-    tools = load_tools(args.model)
+    tools = load_tools(args.model, loras=args.lora)
     job, out = plan_job(plan, tools), args.out.absolute()
     if args.dry_run:
         return _dry_run(args, plan, job, Manifest.look(out, job), places)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -23,10 +24,60 @@ if TYPE_CHECKING:
     )
 
 POCKET = "pocket"
+_MOST_LORA = 10.0  # as the node's widget
+
+
+class Lora(NamedTuple):
+    """A LoRA file of --lora, and how much it counts."""
+
+    path: Path
+    strength: float = 1.0
+
+
+def read_lora(given: str) -> Lora:
+    """FILE or FILE:STRENGTH of a command line.
+
+    Raises:
+        argparse.ArgumentTypeError: If the strength is none, or the file is not there.
+    """
+    whole = Path(given).expanduser()
+    head, colon, last = given.rpartition(":")
+    if not colon or whole.is_file():
+        path, strength = whole, 1.0
+    else:
+        path = Path(head).expanduser()
+        try:
+            strength = float(last)
+        except ValueError:
+            if not path.is_file():  # the colon was a drive's
+                raise argparse.ArgumentTypeError(f"no LoRA file {whole}") from None
+            raise argparse.ArgumentTypeError(
+                f"strength '{last}' is no number; write FILE or FILE:0.8"
+            ) from None
+    if not -_MOST_LORA <= strength <= _MOST_LORA:
+        raise argparse.ArgumentTypeError(
+            f"strength {strength:g}; choose -{_MOST_LORA:g} to {_MOST_LORA:g}, 1 is usual"
+        )
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"no LoRA file {path}")
+    return Lora(path, strength)
+
+
+def add_lora_argument(add: Callable[..., object]) -> None:
+    """--lora, by a parser's or a group's `add_argument`."""
+    add(
+        "--lora",
+        type=read_lora,
+        action="append",
+        default=[],
+        metavar="FILE[:STRENGTH]",
+        help="a LoRA for Stable Diffusion 1 over the model; several are added up. 1 = as trained, "
+        "0 = not at all, below 0 = the opposite (default strength: 1)",
+    )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, guidance: float = 1.0) -> None:
-    """--model, --attention, --steps, --solver, --guidance (by default the one given), --seed,
+    """--model, --lora, --attention, --steps, --solver, --guidance (by default the one given), --seed,
     --feather."""
     parser.add_argument(
         "--model",
@@ -34,6 +85,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, guidance: float = 1.0) 
         metavar="pocket|PATH",
         help="the small try-on model that ships, or a checkpoint file or folder (default: pocket)",
     )
+    add_lora_argument(parser.add_argument)
     parser.add_argument(
         "--attention",
         choices=("auto", "xformers", "sdpa", "math"),
@@ -86,12 +138,13 @@ def add_person_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_tools(model: str, attention: str = "auto") -> TryOnTools:
+def load_tools(model: str, attention: str = "auto", loras: Sequence[Lora] = ()) -> TryOnTools:
     """Load a model onto the best device, and what prepares for it.
 
     Args:
         model: "pocket", or a checkpoint file or folder.
         attention: As `choose_attention` names it.
+        loras: Merged into its weights, in this order.
     """
     import torch
 
@@ -104,6 +157,7 @@ def load_tools(model: str, attention: str = "auto") -> TryOnTools:
     from ...unifashion_core.rendering.item import TryOnTools
     from ...unifashion_core.tryon.checkpoint import load_tryon
     from ...unifashion_core.tryon.fingerprint import tryon_fingerprint
+    from ...unifashion_core.tryon.lora import apply_lora
     from .._host.models import best_device
 
     device = best_device()
@@ -112,6 +166,9 @@ def load_tools(model: str, attention: str = "auto") -> TryOnTools:
         attention=choose_attention(attention, device),
         device=device,
     )
+    for lora in loras:
+        if lora.strength:
+            apply_lora(loaded, lora.path, lora.strength)
     cache = PreparationCache()
     networks: list[Any] = []
 
@@ -212,6 +269,7 @@ def finish(
         "steps": settings_of(args).sampler.steps,
         "solver": args.solver,
         "model": str(args.model),
+        "loras": [{"file": str(lora.path), "strength": lora.strength} for lora in args.lora],
         "fingerprint": tools.fingerprint,
         "encodings": made.encodings,
         "painted": result.latents is not None,

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     started = time.monotonic()
     sketch = None if args.sketch is None else open_picture(args.sketch)
-    tools, settings = load_tools(args.model, args.attention), settings_of(args)
+    tools, settings = load_tools(args.model, args.attention, args.lora), settings_of(args)
     hint = None if sketch is None else prepare_garment(tools, sketch, "sketch")
     item = TryOnItem(_who(tools, args), hint, args.text, args.seed)
     made = render_items(tools, [item], settings, on_step=ProgressLine("painting"))

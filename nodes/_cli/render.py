@@ -30,6 +30,7 @@ import argparse
 from pathlib import Path
 
 from ._encoder import add_encoder_arguments
+from ._tryon import add_lora_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan.add_argument("--product", action="store_true", help="combine every value with every other")
     plan.add_argument("--where", default="", metavar="FILTER", help="only items such as seed<5")
     plan.add_argument("--model", default="pocket", metavar="pocket|PATH", help="the try-on model")
+    add_lora_argument(plan.add_argument)
     plan.add_argument(
         "--name",
         default="{index:05}_{person}_{garment}_{seed}",
@@ -110,7 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 _WORKFLOW_ONLY = ("set", "items", "server", "header", "input", "models")
-_PLAN_ONLY = ("product", "where", "no_scores")
+_PLAN_ONLY = ("product", "where", "lora", "no_scores")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     photo, pictures = open_picture(args.person), [open_picture(g) for g in args.garment]
     tools, settings, step = (
-        load_tools(args.model, args.attention),
+        load_tools(args.model, args.attention, args.lora),
         settings_of(args),
         ProgressLine("painting"),
     )
