@@ -40,11 +40,12 @@ def relative(got: Tensor, wanted: Tensor) -> float:
 
 
 @pytest.mark.parametrize("solver", ["plms", "ddim", "dpm++2m", "unipc"])
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("guidance", [(1.0, 1.0), (3.0, 1.0), (1.0, 2.0), (3.0, 2.0)])
 def test_item_of_a_batch_is_the_item_alone(
-    model: TryOnModel, condition: Condition, solver: str, guidance: float
+    model: TryOnModel, condition: Condition, solver: str, guidance: tuple[float, float]
 ) -> None:
-    settings = replace(FAST, solver=solver, guidance=guidance)
+    by_text, by_garment = guidance
+    settings = replace(FAST, solver=solver, guidance=by_text, garment_guidance=by_garment)
     whole = sample(model, condition, settings, SEEDS)
     for row, seed in enumerate(SEEDS):
         alone = sample(model, condition.select([row]), settings, [seed])
@@ -88,10 +89,61 @@ def test_guidance_is_the_weighted_difference(model: TryOnModel, condition: Condi
     assert relative(guided, free + 2.5 * (wanted - free)) <= 1e-4
 
 
+def test_garment_guidance_leads_on_from_the_prediction_without_the_garment(
+    model: TryOnModel, condition: Condition
+) -> None:
+    x = torch.randn(3, 4, 8, 4, generator=torch.Generator().manual_seed(2))
+    times = torch.full((3,), 500)
+    wanted = Denoiser(model, condition)(x, times)
+    bare = Denoiser(model, replace(condition, hint_strength=torch.zeros(3)))(x, times)
+    led = Denoiser(model, condition, garment_guidance=2.5)
+    assert relative(led(x, times), bare + 2.5 * (wanted - bare)) <= 1e-4
+    assert relative(led(x, times, guided=False), wanted) <= 1e-4
+    by_text = Denoiser(model, condition, 3.0)(x, times)
+    both = Denoiser(model, condition, 3.0, garment_guidance=2.5)(x, times)
+    assert relative(both, by_text + 1.5 * (wanted - bare)) <= 1e-4
+    # An item that shows no garment is what it is without this guidance.
+    assert condition.hint_strength.min() == 1
+    mixed = replace(condition, hint_strength=torch.tensor([1.0, 0.0, 0.5]))
+    found = Denoiser(model, mixed, garment_guidance=2.5)(x, times)
+    assert relative(found[1], bare[1]) <= 1e-4
+    assert relative(found[0], led(x, times)[0]) <= 1e-4
+
+
+def test_garment_guidance_is_the_models_own_where_none_is_said(
+    model: TryOnModel, condition: Condition
+) -> None:
+    keen = replace(model, config=replace(model.config, garment_guidance=2.0))
+    calls: list[int] = []
+    handle = model.unet.register_forward_hook(lambda *a: calls.append(len(a[1][0])))
+    own = sample(keen, condition, FAST, SEEDS)
+    assert set(calls) == {6}
+    said = sample(model, condition, replace(FAST, garment_guidance=2.0), SEEDS)
+    assert torch.equal(own, said)
+    calls.clear()
+    without = sample(keen, condition, replace(FAST, garment_guidance=1.0), SEEDS)
+    bare = sample(keen, replace(condition, hint=None, hint_strength=torch.zeros(3)), FAST, SEEDS)
+    assert set(calls) == {3}  # nothing to lead by costs nothing
+    assert torch.equal(without, sample(model, condition, FAST, SEEDS))
+    assert relative(own, without) > 0.01
+    assert bool(torch.isfinite(bare).all())
+    calls.clear()
+    words = replace(FAST, guidance=3.0)  # words lead: the garment as trained
+    assert torch.equal(
+        sample(keen, condition, words, SEEDS), sample(model, condition, words, SEEDS)
+    )
+    assert set(calls) == {6}
+    assert words.predictions(keen.config) == FAST.predictions(keen.config) == 2
+    handle.remove()
+
+
 def test_what_is_computed_once_changes_nothing(model: TryOnModel, condition: Condition) -> None:
     x = torch.randn(3, 4, 8, 4, generator=torch.Generator().manual_seed(2))
-    for guidance in (1.0, 3.0):
-        once, always = (Denoiser(model, condition, guidance, steady=s) for s in (True, False))
+    for guidance, own in ((1.0, 1.0), (3.0, 1.0), (1.0, 2.0), (3.0, 2.0)):
+        once, always = (
+            Denoiser(model, condition, guidance, garment_guidance=own, steady=s)
+            for s in (True, False)
+        )
         for time in (999, 400, 1):
             times = torch.full((3,), time)
             assert relative(once(x, times), always(x, times)) <= 1e-4
@@ -375,6 +427,7 @@ def test_values_that_are_no_numbers_stop_with_the_dtype(
         ({"spacing": "wide"}, "spacing 'wide'"),
         ({"guidance": -1.0}, "guidance -1.0, wanted 0 or more"),
         ({"guidance": float("nan")}, "guidance nan"),
+        ({"garment_guidance": -0.5}, "garment guidance -0.5, wanted 0 or more"),
         ({"guidance_until": 1.5}, "guidance for 1.5 of the steps"),
     ],
 )

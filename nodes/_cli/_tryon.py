@@ -77,7 +77,7 @@ def add_lora_argument(add: Callable[..., object]) -> None:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, guidance: float = 1.0) -> None:
-    """--model, --lora, --attention, --steps, --solver, --guidance (by default the one given), --seed,
+    """--model, --lora, --attention, --steps, --solver, --guidance (by default the given), --seed,
     --feather."""
     parser.add_argument(
         "--model",

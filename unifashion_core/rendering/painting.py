@@ -114,7 +114,8 @@ class Painter:
         condition, notes = self._condition(items)
         size = items[0].person.fitted.size
         dtype = next(model.unet.parameters()).dtype
-        room = sampling_bytes(config, len(items), size, dtype)
+        count = len(items) * self.settings.sampler.predictions(config)
+        room = sampling_bytes(config, count, size, dtype)
         # the autoencoder comes along: previews and the end need it
         self.tools.load(["unet", "garment", "autoencoder"], room)
         sampler = replace(self.settings.sampler, batch=0)

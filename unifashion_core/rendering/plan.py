@@ -28,6 +28,7 @@ SETTINGS: Mapping[str, type] = {
     "solver": str,
     "spacing": str,
     "guidance": float,
+    "garment_guidance": float,
     "guidance_until": float,
     "start": str,
     "feather": int,

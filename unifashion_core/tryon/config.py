@@ -159,6 +159,8 @@ class TryOnConfig:
         pose_map: What its pose maps are: "densepose", or "parts", the body parts that
             `prepare` draws from joints.
         distilled: Whether it was distilled to sample in a few steps (LCM).
+        garment_guidance: How strongly the garment leads where a sampler is not told: 1 as trained;
+            more goes on from the prediction without the garment to the one with it and beyond.
         adapter: Makes context of an encoder's query outputs, or None.
     """
 
@@ -170,6 +172,7 @@ class TryOnConfig:
     size: tuple[int, int] = (512, 384)
     pose_map: Literal["densepose", "parts"] = "densepose"
     distilled: bool = False
+    garment_guidance: float = 1.0
     adapter: AdapterConfig | None = None
 
     @property

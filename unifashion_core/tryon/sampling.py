@@ -43,6 +43,8 @@ class SamplerSettings:
         steps: Of the solver.
         spacing: How the time steps lie, for all but plms.
         guidance: How strongly the context leads; 1.0 costs nothing, more doubles the work.
+        garment_guidance: How strongly the garment leads, by a prediction without it at each step;
+            1.0 costs nothing. None: as the model's config says where `guidance` is 1.0, else 1.0.
         guidance_until: Share of the steps with guidance, 0..1; the last ones change little.
         start: "noise", or "reference": the photo's own latent noised to the last time step, as the
             reference does. That needs the whole photo in the condition.
@@ -55,10 +57,22 @@ class SamplerSettings:
     steps: int = DEFAULT_STEPS
     spacing: Spacing = "linspace"
     guidance: float = 1.0
+    garment_guidance: float | None = None
     guidance_until: float = 1.0
     start: Literal["noise", "reference"] = "noise"
     reference_compat: bool = False
     batch: int = 0
+
+    def garment_guidance_of(self, config: TryOnConfig) -> float:
+        """How strongly the garment leads with a model of this config."""
+        if self.garment_guidance is not None:
+            return self.garment_guidance
+        return config.garment_guidance if self.guidance == 1.0 else 1.0
+
+    def predictions(self, config: TryOnConfig) -> int:
+        """How many predictions a guided step takes with a model of this config."""
+        own = self.garment_guidance_of(config)
+        return 1 + int(self.guidance != 1.0) + int(own != 1.0)
 
 
 @torch.inference_mode()
@@ -135,7 +149,10 @@ class _Run:
         noise = draw_noise(self.condition.agnostic, generators)
         draws = generators if settings.reference_compat else None
         start = self._start(noise, draws).to(device)
-        denoiser = Denoiser(self.model, self.condition, settings.guidance, draws)
+        own = settings.garment_guidance_of(self.model.config)
+        denoiser = Denoiser(
+            self.model, self.condition, settings.guidance, draws, garment_guidance=own
+        )
         last = self._last_guided()
         kind = self.solver.prediction_type
         seen: list[Tensor] = []
@@ -201,11 +218,15 @@ def _checked(
         raise ShapeError(
             f"sampler: {len(seeds)} seeds for {len(condition)} items. Give one an item."
         )
-    if not math.isfinite(settings.guidance) or settings.guidance < 0:
-        raise InputError(
-            f"sampler: guidance {settings.guidance}, wanted 0 or more. 1.0 is none and costs "
-            "nothing, 2 to 5 are usual."
-        )
+    for name, value in (
+        ("guidance", settings.guidance),
+        ("garment guidance", settings.garment_guidance_of(config)),
+    ):
+        if not math.isfinite(value) or value < 0:
+            raise InputError(
+                f"sampler: {name} {value}, wanted 0 or more. 1.0 is none and costs nothing, 2 to 5 "
+                "are usual."
+            )
     if not 0.0 <= settings.guidance_until <= 1.0 or settings.batch < 0:
         raise InputError(
             f"sampler: guidance for {settings.guidance_until} of the steps, batches of "
