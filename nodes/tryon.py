@@ -53,6 +53,7 @@ from ._types import Condition, Embedding, ManagedPreparer, ManagedTryOn, Prepare
 if TYPE_CHECKING:
     from ..unifashion_core.rendering.item import PreparedPerson, Rendered
     from ..unifashion_core.tryon.checkpoint import TryOnModel
+    from ..unifashion_core.tryon.config import TryOnConfig
 
 KIND = "unifashion_tryon"
 POCKET = "pocket (ships with the pack)"
@@ -346,6 +347,13 @@ def _seen(person: PreparedPerson) -> torch.Tensor:
     return person.crop * kept + 0.5 * (1.0 - kept)
 
 
+def _say_guidance(config: TryOnConfig) -> str:
+    if config.garment_guidance == 1.0:
+        return ""
+    share = f" for {config.garment_guidance_until:.0%} of the steps"
+    return f", guidance by the garment {config.garment_guidance:g}{share}"
+
+
 def _say_model(managed: ManagedTryOn) -> str:
     model: TryOnModel = managed.model
     config = model.config
@@ -355,6 +363,6 @@ def _say_model(managed: ManagedTryOn) -> str:
     return (
         f"{managed.name}: {count / 1e6:.0f} million weights, {dtype}; pictures of "
         f"{config.size[1]}x{config.size[0]}, pose maps: {config.pose_map}, context: {context}, "
-        f"predicts {config.unet.prediction_type}{', distilled' if config.distilled else ''}; "
-        f"fingerprint {managed.fingerprint[:8]}"
+        f"predicts {config.unet.prediction_type}{', distilled' if config.distilled else ''}"
+        f"{_say_guidance(config)}; fingerprint {managed.fingerprint[:8]}"
     )

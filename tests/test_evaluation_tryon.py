@@ -1,20 +1,31 @@
 """Figures of try-on quality: what the judges see, and that true renders get full marks."""
 
 import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from unifashion_core.errors import FolderError
+from unifashion_core.errors import CheckpointError, FolderError
+from unifashion_core.evaluation.tryon_judge_store import JudgeSchool, kept_judges
+from unifashion_core.evaluation.tryon_judge_training import (
+    Renders,
+    read_renders,
+    train_outline_judge,
+    train_pattern_judge,
+)
 from unifashion_core.evaluation.tryon_judges import (
     PATTERN_CLASSES,
     JudgedRecord,
+    judge_outlines,
     judge_patterns,
     pattern_class,
+    principal_axes,
     read_targets,
-    train_outline_judge,
-    train_pattern_judge,
     worn_patch,
 )
 from unifashion_core.evaluation.tryon_quality import Painted, measure, paint_all
@@ -24,10 +35,21 @@ from unifashion_core.wardrobe import sample_garment
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[JudgedRecord]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine test persons, who serve as those of training too."""
     folder = tmp_path_factory.mktemp("pairs")
     build_pairs(folder, 9, PairsConfig(size=64, height=128), split="test")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records(folder: Path) -> list[JudgedRecord]:
     return read_targets(folder, "test", (64, 64))
+
+
+@pytest.fixture(scope="module")
+def renders(folder: Path) -> Renders:
+    return read_renders(folder, "test", (64, 64))
 
 
 def test_targets_are_the_garments_that_persons_were_dressed_for(records: list[JudgedRecord]):
@@ -54,16 +76,16 @@ def test_a_worn_patch_shows_no_outline():
     worn = (image[0] > 0.5).float()
     worn[10:14, 12:16] = 0  # a corner is missing
     patch = worn_patch(image, worn)
-    assert patch.shape == (3, 64, 64)
+    assert patch.shape == (3, 96, 96)
     assert float(patch.std(dim=(1, 2)).max()) < 1e-5
-    assert torch.equal(worn_patch(image, torch.zeros(40, 40)), torch.full((3, 64, 64), 0.5))
+    assert torch.equal(worn_patch(image, torch.zeros(40, 40)), torch.full((3, 96, 96), 0.5))
 
 
 def test_the_true_renders_get_full_marks_and_grey_ones_none(
-    records: list[JudgedRecord], tmp_path: Path
+    records: list[JudgedRecord], renders: Renders, tmp_path: Path
 ):
-    patterns = train_pattern_judge(records, steps=2)
-    outlines = train_outline_judge([r.record for r in records], steps=2)
+    patterns = train_pattern_judge(renders, steps=2)
+    outlines = train_outline_judge(renders, steps=2)
     truth = torch.stack([r.record.image.permute(2, 0, 1) for r in records])
     grey = torch.full_like(truth, 0.5)
     seen: list[tuple[str, tuple[str, ...]]] = []
@@ -92,10 +114,10 @@ def test_the_true_renders_get_full_marks_and_grey_ones_none(
     assert len(list((tmp_path / "sheet" / "pictures").glob("*.png"))) == len(records)
 
 
-def test_one_missing_colour_counts_as_missing(records: list[JudgedRecord]):
+def test_one_missing_colour_counts_as_missing(records: list[JudgedRecord], renders: Renders):
     figured = [r for r in records if r.garment.pattern != "plain"]
-    patterns = train_pattern_judge(figured, steps=1)
-    outlines = train_outline_judge([r.record for r in figured], steps=1)
+    patterns = train_pattern_judge(renders, steps=1)
+    outlines = train_outline_judge(renders, steps=1)
     truth = torch.stack([r.record.image.permute(2, 0, 1) for r in figured])
     flat = truth.clone()
     for number, record in enumerate(figured):
@@ -105,6 +127,92 @@ def test_one_missing_colour_counts_as_missing(records: list[JudgedRecord]):
     found = measure(figured, painted, patterns, outlines)
     assert found["model"]["colours"] < 0.5
     assert found["ceiling"]["colours"] == 1.0
+
+
+def test_renders_are_every_garment_that_the_persons_wear(
+    folder: Path, records: list[JudgedRecord], renders: Renders
+):
+    names = sorted(path.stem for path in (folder / "test" / "cloth").glob("*.png"))
+    assert len(renders) == len(names) > len(records)
+    for record in records:
+        at = names.index(record.record.name)
+        assert int(renders.patterns[at]) == record.pattern
+        assert torch.equal(renders.worn[at].float(), record.record.worn)
+        wanted = record.record.image.permute(2, 0, 1)
+        assert torch.allclose(renders.images[at].float() / 255, wanted, atol=1e-6)
+    attributes = json.loads((folder / "test" / "attributes.json").read_text())
+    told = {"floral": "print", "stripes": "stripes"}
+    for at, name in enumerate(names):
+        pattern = attributes[name]["pattern"]
+        seen = PATTERN_CLASSES[int(renders.patterns[at])]
+        assert seen.split()[0] == told.get(pattern, pattern)
+
+
+def test_the_pattern_judge_sees_no_colours():
+    stripes = (torch.arange(96) // 6 % 2).float().expand(96, 96)
+    first, second = torch.tensor([0.9, 0.1, 0.2]), torch.tensor([0.1, 0.2, 0.7])
+    patch = first[:, None, None] * stripes + second[:, None, None] * (1 - stripes)
+    other = (0.3 * patch[[2, 0, 1]] + 0.4)[None]
+    (planes, spread), (again, less) = principal_axes(patch[None]), principal_axes(other)
+    assert float(planes[0, 0].std(correction=0)) == pytest.approx(1.0, abs=1e-4)
+    assert torch.allclose(planes[0, 0].abs(), again[0, 0].abs(), atol=1e-3)
+    assert float(less / spread) == pytest.approx(0.3, abs=1e-3)
+    flat, least = principal_axes(torch.full((1, 3, 96, 96), 0.5))
+    assert float(flat.abs().max()) < 1e-3
+    assert float(least) == pytest.approx(0.01)
+
+
+def test_judges_learn_what_they_are_shown():
+    # Squares on a ground: plain, stripes across or along.
+    generator = torch.Generator().manual_seed(4)
+    count, side = 48, 64
+    images = torch.rand(count, 3, 1, 1, generator=generator).expand(-1, -1, side, side).clone()
+    worn = torch.zeros(count, side, side, dtype=torch.bool)
+    labels = torch.arange(count) % 3
+    bars = torch.arange(side) // 4 % 2
+    for number in range(count):
+        top, left = torch.randint(2, 20, (2,), generator=generator).tolist()
+        worn[number, top : top + 40, left : left + 36] = True
+        inks = torch.rand(2, 3, 1, 1, generator=generator)
+        inks[1] = 1 - inks[0]
+        drawn = (torch.zeros(1, 1), bars[:, None], bars[None])[int(labels[number])]
+        garment = torch.where(drawn.expand(side, side) > 0, inks[0], inks[1])
+        images[number] = torch.where(worn[number], garment, images[number])
+    shown = Renders((images * 255).to(torch.uint8), torch.ones_like(worn), worn, labels)
+    patterns = train_pattern_judge(shown, steps=60)
+    seen = judge_patterns(patterns, images, worn.float())
+    assert float((seen == labels).float().mean()) >= 0.9
+    outlines = train_outline_judge(shown, steps=80)
+    found = judge_outlines(outlines, images, torch.ones(count, side, side)) > 0.5
+    overlap = (found & worn).sum((1, 2)) / (found | worn).sum((1, 2))
+    assert float(overlap.mean()) >= 0.8
+
+
+def test_judges_are_kept_and_read_again(folder: Path, tmp_path: Path):
+    data = tmp_path / "data"
+    shutil.copytree(folder / "test", data / "train")
+    shutil.copy(folder / "test_pairs.txt", data / "train_pairs.txt")
+    school = JudgeSchool(data, (64, 64), pattern_steps=1, outline_steps=1)
+    first = kept_judges(school, tmp_path / "kept")
+    again = kept_judges(school, tmp_path / "kept")
+    assert (len(first.read), len(again.read)) == (0, 2)
+    assert sorted(again.read) == sorted((tmp_path / "kept").iterdir())
+    for name in ("patterns", "outlines"):
+        made, kept = (getattr(judges, name).state_dict() for judges in (first, again))
+        assert all(torch.equal(value, kept[key]) for key, value in made.items())
+    assert len(kept_judges(replace(school, outline_steps=2), tmp_path / "kept").read) == 1
+    assert len(kept_judges(replace(school, records=3), tmp_path / "kept").read) == 0
+    picture = next((data / "train" / "image").glob("*.png"))
+    Image.new("RGB", (64, 64), "red").save(picture)
+    assert school.key("outline", 1) not in first_names(again.read)
+    again.read[0].write_bytes(b"nothing")
+    shutil.copy(folder / "test" / "image" / picture.name, picture)
+    with pytest.raises(CheckpointError, match="Delete it to train anew"):
+        kept_judges(school, tmp_path / "kept")
+
+
+def first_names(paths: Sequence[Path]) -> str:
+    return " ".join(path.name for path in paths)
 
 
 def test_a_folder_without_mannequins_is_named(tmp_path: Path):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _bench_tryon_quality
@@ -45,16 +46,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--judge-records",
         type=int,
-        default=1500,
         metavar="N",
-        help="tryon --data: true renders that the judges learn from (default: 1500)",
+        help="tryon --data: true renders that the judges learn from at most (default: 3000)",
     )
     parser.add_argument(
         "--judge-steps",
         type=int,
-        default=700,
         metavar="N",
-        help="tryon --data: training steps of each judge (default: 700)",
+        help="tryon --data: training steps of each judge (default: 2000 and 1500)",
+    )
+    parser.add_argument(
+        "--judges",
+        type=Path,
+        metavar="FOLDER",
+        help="tryon --data: where trained judges are kept for the next time (default: the user's "
+        "cache)",
     )
 
 

@@ -77,8 +77,8 @@ def add_lora_argument(add: Callable[..., object]) -> None:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, guidance: float = 1.0) -> None:
-    """--model, --lora, --attention, --steps, --solver, --guidance (by default the given), --seed,
-    --feather."""
+    """--model, --lora, --attention, --steps, --solver, --guidance (by default the given),
+    --garment-guidance, --seed, --feather."""
     parser.add_argument(
         "--model",
         default=POCKET,
@@ -108,6 +108,13 @@ def add_model_arguments(parser: argparse.ArgumentParser, guidance: float = 1.0) 
         metavar="G",
         help="how strongly the text leads; 1 costs nothing, more twice the time (default: "
         f"{guidance:g})",
+    )
+    parser.add_argument(
+        "--garment-guidance",
+        type=float,
+        metavar="G",
+        help="how strongly garment or sketch leads; 1 costs nothing (default: the model's own "
+        "where --guidance is 1, else 1)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the noise (default: 0)"
@@ -194,7 +201,13 @@ def settings_of(args: argparse.Namespace) -> RenderSettings:
 
     steps = args.steps or (50 if args.solver == "plms" else SamplerSettings().steps)
     return RenderSettings(
-        SamplerSettings(args.solver, steps, guidance=args.guidance), feather=args.feather
+        SamplerSettings(
+            args.solver,
+            steps,
+            guidance=args.guidance,
+            garment_guidance=args.garment_guidance,
+        ),
+        feather=args.feather,
     )
 
 

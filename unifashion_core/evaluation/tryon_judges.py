@@ -1,17 +1,15 @@
-"""What judges try-on results: a pattern classifier and a garment segmenter, trained on true
-renders. They are made for a measurement and ship with nothing."""
+"""What judges try-on results: a pattern classifier and a garment segmenter. They are trained on
+true renders (`tryon_judge_training.py`), kept by `tryon_judge_store.py`, and ship with nothing."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
-# (numpy's stubs lose the element type, and torch's from_numpy has none)
+# (torch's linalg.eigh and split lose their types)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,13 +17,13 @@ from torch.nn import functional as F
 from ..errors import FolderError
 from ..training.tryon_layout import Record, read_pairs, read_record
 from ..training.wardrobe_pairs import draw_garment
-from ..types import OnStep
 from ..wardrobe.garment import Garment
 from ..wardrobe.person_render import region_of
 
 PATTERN_CLASSES = ("plain", "stripes across", "stripes along", "dots", "checks", "print")
-_PATCH = 64
-_BATCH = 24
+_PATCH = 96
+_LEAST_SPREAD = 0.01  # of a patch's values: less is what 8 bits leave of a plain one
+_AXES = 2
 
 
 @dataclass(frozen=True)
@@ -81,53 +79,77 @@ def read_targets(
 
 
 class PatternJudge(nn.Module):
-    """Which pattern a worn garment has."""
+    """Which pattern a worn garment has. Colours are nothing to it: it sees the two axes that a
+    patch's colours vary along most, at unit spread, and how wide that spread was."""
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
+        widths = (width, width, 2 * width, 2 * width, 3 * width, 3 * width)
         layers: list[nn.Module] = []
-        for inside, outside, stride in (
-            (3, width, 1),
-            (width, 2 * width, 2),
-            (2 * width, 3 * width, 2),
-            (3 * width, 4 * width, 2),
-        ):
-            layers += [
-                nn.Conv2d(inside, outside, 3, stride, 1),
-                nn.GroupNorm(8, outside),
-                nn.ReLU(inplace=True),
-            ]
+        inside = _AXES
+        for number, outside in enumerate(widths):
+            first = number == 0
+            layers += _layer(inside, outside, 5 if first else 3, 1 if number % 2 else 2)
+            inside = outside
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(4 * width, len(PATTERN_CLASSES))
+        self.head = nn.Linear(2 * inside + 1, len(PATTERN_CLASSES))
 
     def forward(self, patches: Tensor) -> Tensor:
         """Patches of `worn_patch`, (B, 3, S, S), to logits, (B, classes)."""
-        return self.head(self.layers(patches).mean(dim=(2, 3)))
+        return self.judge(*principal_axes(patches))
+
+    def judge(self, planes: Tensor, spread: Tensor) -> Tensor:
+        """What `principal_axes` found, to logits, (B, classes)."""
+        h = self.layers(planes)
+        found = [h.mean(dim=(2, 3)), h.amax(dim=(2, 3)), spread.log()[:, None]]
+        return self.head(torch.cat(found, dim=1))
+
+
+def principal_axes(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Patches along the axes that their own colours vary along most.
+
+    Args:
+        patches: (B, 3, S, S).
+
+    Returns:
+        (B, 2, S, S), the first axis at a spread of 1; and that spread before, (B,).
+    """
+    flat = patches.flatten(2)
+    centred = flat - flat.mean(dim=2, keepdim=True)
+    found: tuple[Tensor, Tensor] = torch.linalg.eigh(
+        centred @ centred.transpose(1, 2) / flat.shape[2]
+    )
+    values, axes = found
+    spread = values[:, -1].clamp(min=0).sqrt().clamp(min=_LEAST_SPREAD)
+    along = axes.flip(2)[:, :, :_AXES].transpose(1, 2) @ centred / spread[:, None, None]
+    return along.unflatten(2, patches.shape[2:]), spread
 
 
 class OutlineJudge(nn.Module):
-    """Where the garment is that was painted inside a mask."""
+    """Where the garment is that was painted inside a mask: a small U-net on 2x2 squares."""
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
         widths = (width, 2 * width, 4 * width, 4 * width)
         self.down = nn.ModuleList()
-        inside = 4
+        inside = 16  # 2x2 squares of three colours and the mask
         for outside in widths:
-            self.down.append(_double(inside, outside))
+            layers = (*_layer(inside, outside), *_layer(outside, outside))
+            self.down.append(nn.Sequential(*layers))
             inside = outside
         self.up = nn.ModuleList(
             [
-                _double(inside + skip, skip)
-                for inside, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
+                nn.Sequential(*_layer(below + skip, skip))
+                for below, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
             ]
         )
-        self.out = nn.Conv2d(width, 1, 1)
+        self.out = nn.Conv2d(width, 4, 1)
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
         """Pictures 0..1, (B, 3, H, W), and what was painted, (B, 1, H, W), to logits of the worn
         garment, (B, 1, H, W)."""
-        h = torch.cat([images, masks], dim=1)
+        h = F.pixel_unshuffle(torch.cat([4 * (images - 0.5), masks], dim=1), 2)
+        h = h.contiguous(memory_format=torch.channels_last)
         skips: list[Tensor] = []
         for number, block in enumerate(self.down):
             h = block(F.max_pool2d(h, 2) if number else h)
@@ -137,18 +159,15 @@ class OutlineJudge(nn.Module):
             skip = skips.pop()
             h = F.interpolate(h, skip.shape[2:], mode="nearest")
             h = block(torch.cat([h, skip], dim=1))
-        return self.out(h)
+        return F.pixel_shuffle(self.out(h), 2)
 
 
-def _double(inside: int, outside: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inside, outside, 3, padding=1),
-        nn.GroupNorm(8, outside),
+def _layer(inside: int, outside: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inside, outside, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outside),
         nn.ReLU(inplace=True),
-        nn.Conv2d(outside, outside, 3, padding=1),
-        nn.GroupNorm(8, outside),
-        nn.ReLU(inplace=True),
-    )
+    ]
 
 
 def worn_patch(image: Tensor, worn: Tensor) -> Tensor:
@@ -159,7 +178,7 @@ def worn_patch(image: Tensor, worn: Tensor) -> Tensor:
         worn: The garment, (H, W), 0 or 1.
 
     Returns:
-        (3, 64, 64); grey where nothing is worn.
+        (3, 96, 96); grey where nothing is worn.
     """
     rows, columns = (worn > 0.5).nonzero().unbind(1)
     if not len(rows):
@@ -177,67 +196,6 @@ def worn_patch(image: Tensor, worn: Tensor) -> Tensor:
     return F.interpolate(grown[None], (_PATCH, _PATCH), **mode)[0]  # pyright: ignore[reportArgumentType]
 
 
-def train_pattern_judge(
-    records: Sequence[JudgedRecord],
-    *,
-    steps: int = 700,
-    seed: int = 0,
-    on_step: OnStep | None = None,
-) -> PatternJudge:
-    """Train the classifier on true renders, mirrored and in other colours as well."""
-    patches = torch.stack([worn_patch(_planes(r.record.image), r.record.worn) for r in records])
-    labels = torch.tensor([r.pattern for r in records])
-    rng = np.random.default_rng([seed, 5])
-    weights = 1.0 / np.bincount(labels.numpy(), minlength=len(PATTERN_CLASSES)).clip(min=1)
-    shares = weights[labels.numpy()] / weights[labels.numpy()].sum()
-    torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType] - untyped in torch
-    judge = PatternJudge()
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step in range(steps):
-        chosen = torch.from_numpy(rng.choice(len(patches), _BATCH, p=shares))
-        batch = patches[chosen][:, torch.from_numpy(rng.permutation(3))]
-        if rng.random() < 0.5:
-            batch = batch.flip(3)
-        loss = F.cross_entropy(judge(batch), labels[chosen], label_smoothing=0.05)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if on_step is not None:
-            on_step(step + 1, steps)
-    return judge.eval().requires_grad_(False)
-
-
-def train_outline_judge(
-    records: Sequence[Record], *, steps: int = 600, seed: int = 0, on_step: OnStep | None = None
-) -> OutlineJudge:
-    """Train the segmenter on true renders; the mask tells it which garment is meant."""
-    images = torch.stack([_planes(r.image) for r in records])
-    masks = torch.stack([r.mask for r in records])[:, None]
-    worn = torch.stack([r.worn for r in records])[:, None]
-    rng = np.random.default_rng([seed, 6])
-    torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType] - untyped in torch
-    judge = OutlineJudge()
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=3e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step in range(steps):
-        chosen = torch.from_numpy(rng.integers(len(images), size=_BATCH // 2))
-        batch = images[chosen][:, torch.from_numpy(rng.permutation(3))]
-        logits = judge(batch, masks[chosen])
-        share = torch.sigmoid(logits)
-        truth = worn[chosen]
-        overlap = (share * truth).sum() / (share + truth - share * truth).sum()
-        loss = F.binary_cross_entropy_with_logits(logits, truth) + 1 - overlap
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if on_step is not None:
-            on_step(step + 1, steps)
-    return judge.eval().requires_grad_(False)
-
-
 @torch.inference_mode()
 def judge_patterns(judge: PatternJudge, images: Tensor, worn: Tensor) -> Tensor:
     """Classes of worn garments: pictures (N, 3, H, W) and their garments (N, H, W) -> (N,)."""
@@ -249,11 +207,7 @@ def judge_patterns(judge: PatternJudge, images: Tensor, worn: Tensor) -> Tensor:
 def judge_outlines(judge: OutlineJudge, images: Tensor, masks: Tensor, batch: int = 16) -> Tensor:
     """Worn garments of pictures, (N, 3, H, W), inside masks, (N, H, W) -> (N, H, W), 0 or 1."""
     found = [
-        judge(some, inside[:, None])[:, 0] > 0
+        (judge(some, inside[:, None])[:, 0] > 0) & (inside > 0.5)
         for some, inside in zip(images.split(batch), masks.split(batch), strict=True)
     ]
     return torch.cat(found).float()
-
-
-def _planes(image: Tensor) -> Tensor:
-    return image.permute(2, 0, 1)

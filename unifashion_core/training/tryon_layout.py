@@ -134,31 +134,51 @@ def read_record(root: Path, split: str, person: str, size: tuple[int, int]) -> R
         ImageError: If one can't be read.
     """
     folder = root / split
-
-    def find(name: str, stem: str) -> Path | None:
-        places = [folder / name / f"{stem}{ending}" for ending in (".png", ".jpg", ".jpeg")]
-        return next((place for place in places if place.is_file()), None)
-
-    def picture(name: str, stem: str) -> Tensor:
-        path = find(name, stem)
-        if path is None:
-            raise FolderError(
-                f"Try-on data {folder}: {name}/{stem} is missing. VITON-HD's layout is needed."
-            )
-        return _read(path, size)
-
-    sketch, places = find(SKETCH, person), find(PLACES, person)
+    sketch, places = _find(folder, SKETCH, person), _find(folder, PLACES, person)
+    image, mask, worn = read_worn(root, split, person, size)
     return Record(
         name=person,
-        image=picture(IMAGE, person),
-        mask=(picture(AGNOSTIC_MASK, f"{person}_mask").mean(-1) >= _MASKED_FROM).float(),
-        pose=picture(POSE, person),
-        garment=picture(CLOTH, person),
-        garment_mask=picture(CLOTH_MASK, person).mean(-1),
+        image=image,
+        mask=mask,
+        pose=_picture(folder, POSE, person, size),
+        garment=_picture(folder, CLOTH, person, size),
+        garment_mask=_picture(folder, CLOTH_MASK, person, size).mean(-1),
         sketch=None if sketch is None else _read(sketch, size),
-        worn=(picture(WORN, person).mean(-1) >= _MASKED_FROM).float(),
+        worn=worn,
         places=None if places is None else _read(places, size, nearest=True),
     )
+
+
+def read_worn(
+    root: Path, split: str, person: str, size: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of a record what shows the worn garment: "image", "mask" and "worn" of `read_record`."""
+    folder = root / split
+    mask = _picture(folder, AGNOSTIC_MASK, f"{person}_mask", size).mean(-1)
+    worn = _picture(folder, WORN, person, size).mean(-1)
+    image = _picture(folder, IMAGE, person, size)
+    return image, (mask >= _MASKED_FROM).float(), (worn >= _MASKED_FROM).float()
+
+
+def worn_files(root: Path, split: str, person: str) -> list[Path]:
+    """The files that `read_worn` reads; one that is missing is left out."""
+    names = ((IMAGE, person), (AGNOSTIC_MASK, f"{person}_mask"), (WORN, person))
+    found = [_find(root / split, name, stem) for name, stem in names]
+    return [path for path in found if path is not None]
+
+
+def _find(folder: Path, name: str, stem: str) -> Path | None:
+    places = [folder / name / f"{stem}{ending}" for ending in (".png", ".jpg", ".jpeg")]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _picture(folder: Path, name: str, stem: str, size: tuple[int, int]) -> Tensor:
+    path = _find(folder, name, stem)
+    if path is None:
+        raise FolderError(
+            f"Try-on data {folder}: {name}/{stem} is missing. VITON-HD's layout is needed."
+        )
+    return _read(path, size)
 
 
 def _read(path: Path, size: tuple[int, int], *, nearest: bool = False) -> Tensor:

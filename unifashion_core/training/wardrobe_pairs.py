@@ -32,7 +32,7 @@ from ..prepare.regions import MaskOptions, Region, region_mask
 from ..prepare.sketch import SketchStyle, on_paper, sketch
 from ..types import OnStep
 from ..wardrobe.garment import Garment, sample_garment
-from ..wardrobe.person import LOWER, UPPER, sample_person
+from ..wardrobe.person import LOWER, UPPER, Person, sample_person
 from ..wardrobe.person_render import PersonPicture, region_of, render_person
 from .describe import Known, garment_attributes
 from .grammar import full_caption
@@ -140,11 +140,16 @@ def draw_garment(number: int, split: str, seed: int = 0) -> Garment:
     return sample_garment(seed, category=category, pattern=pattern)
 
 
+def draw_person(number: int, split: str, seed: int = 0) -> Person:
+    """The person of a number, in that garment and what goes with it."""
+    garment = draw_garment(number, split, seed)
+    return sample_person(_SPLIT_SEEDS[split] + number + seed, garment)
+
+
 def _records(number: int, split: str, config: PairsConfig) -> Iterator[tuple[Record, Garment]]:
-    garment = draw_garment(number, split, config.seed)
     seed = _SPLIT_SEEDS[split] + number + config.seed
     rng = np.random.default_rng([seed, 2])
-    person = sample_person(seed, garment)
+    person = draw_person(number, split, config.seed)
     picture = render_person(person, config.height)
     skeleton = _jittered(from_landmarks(picture.landmarks), config.joints, rng)
     silhouette = _outline(picture, rng)

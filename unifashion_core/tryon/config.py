@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, cast
@@ -161,6 +162,7 @@ class TryOnConfig:
         distilled: Whether it was distilled to sample in a few steps (LCM).
         garment_guidance: How strongly the garment leads where a sampler is not told: 1 as trained;
             more goes on from the prediction without the garment to the one with it and beyond.
+        garment_guidance_until: Share of the steps that this guidance of the model's own has.
         adapter: Makes context of an encoder's query outputs, or None.
     """
 
@@ -173,7 +175,16 @@ class TryOnConfig:
     pose_map: Literal["densepose", "parts"] = "densepose"
     distilled: bool = False
     garment_guidance: float = 1.0
+    garment_guidance_until: float = 1.0
     adapter: AdapterConfig | None = None
+
+    def __post_init__(self) -> None:
+        own, until = self.garment_guidance, self.garment_guidance_until
+        if not (math.isfinite(own) and own >= 0 and 0 <= until <= 1):
+            raise InputError(
+                f"try-on config: garment guidance {own} for {until} of the steps. Choose 0 or "
+                "more (1 is as trained), and 0 to 1."
+            )
 
     @property
     def context(self) -> Literal["text", "image"]:

@@ -44,7 +44,8 @@ class SamplerSettings:
         spacing: How the time steps lie, for all but plms.
         guidance: How strongly the context leads; 1.0 costs nothing, more doubles the work.
         garment_guidance: How strongly the garment leads, by a prediction without it at each step;
-            1.0 costs nothing. None: as the model's config says where `guidance` is 1.0, else 1.0.
+            1.0 costs nothing. None: the model's own where `guidance` is 1.0, for so many steps as
+            its config says; else 1.0.
         guidance_until: Share of the steps with guidance, 0..1; the last ones change little.
         start: "noise", or "reference": the photo's own latent noised to the last time step, as the
             reference does. That needs the whole photo in the condition.
@@ -68,6 +69,11 @@ class SamplerSettings:
         if self.garment_guidance is not None:
             return self.garment_guidance
         return config.garment_guidance if self.guidance == 1.0 else 1.0
+
+    def guided_share(self, config: TryOnConfig) -> float:
+        """Share of the steps with guidance, with a model of this config."""
+        own = self.garment_guidance is None and self.guidance == 1.0
+        return min(self.guidance_until, config.garment_guidance_until if own else 1.0)
 
     def predictions(self, config: TryOnConfig) -> int:
         """How many predictions a guided step takes with a model of this config."""
@@ -185,7 +191,7 @@ class _Run:
     def _last_guided(self) -> int:
         """The last time step with guidance."""
         times = [int(t) for t in self.solver.timesteps()]
-        count = math.ceil(self.settings.guidance_until * len(times))
+        count = math.ceil(self.settings.guided_share(self.model.config) * len(times))
         return times[count - 1] if count else TRAIN_STEPS
 
 
