@@ -47,7 +47,7 @@ class JudgeSchool:
     data: Path
     size: tuple[int, int]
     records: int = 3000
-    pattern_steps: int = 2000
+    pattern_steps: int = 1800
     outline_steps: int = 1500
     seed: int = 0
 
