@@ -127,7 +127,7 @@ def train_pattern_judge(
     renders: Renders, *, steps: int, seed: int = 0, on_step: OnStep | None = None
 ) -> PatternJudge:
     """Train the classifier, every pattern as often: mirrored, lying down (stripes across are then
-    stripes along), some a little blurred."""
+    stripes along), in parts, some a little blurred."""
     planes, spread = _patches(renders)
     counts = torch.bincount(renders.patterns, minlength=len(PATTERN_CLASSES)).clamp(min=1)
     shares = (1.0 / counts.double())[renders.patterns].numpy()
@@ -145,7 +145,8 @@ def train_pattern_judge(
                 batch = batch.flip(side)
         if rng.random() < 0.5:
             batch, labels = batch.transpose(2, 3), _SWAPPED[labels]
-        batch = _softened(batch.float(), rng).contiguous(memory_format=torch.channels_last)
+        batch = _softened(_cut(batch.float(), rng), rng)
+        batch = batch.contiguous(memory_format=torch.channels_last)
         scale = torch.from_numpy(rng.uniform(0.7, 1.4, len(some))).float()
         logits = judge.judge(batch, spread[some] * scale)
         F.cross_entropy(logits, labels, label_smoothing=0.05).backward()
@@ -184,6 +185,18 @@ def _coloured(images: Tensor, rng: np.random.Generator) -> Tensor:
     powers = torch.from_numpy(rng.uniform(0.6, 1.6, (len(images), 3, 1, 1))).float()
     made = mixed.clamp(min=1e-4).pow(powers)
     return 1 - made if rng.random() < 0.3 else made
+
+
+def _cut(batch: Tensor, rng: np.random.Generator) -> Tensor:
+    """A part of a batch's patches, as large as they were."""
+    size = batch.shape[2:]
+    high, wide = (int(side * rng.uniform(0.7, 1.0)) for side in size)
+    top, left = (
+        int(rng.integers(0, whole - part + 1))
+        for whole, part in zip(size, (high, wide), strict=True)
+    )
+    part = batch[:, :, top : top + high, left : left + wide]
+    return F.interpolate(part, size, mode="bilinear")
 
 
 def _softened(batch: Tensor, rng: np.random.Generator) -> Tensor:
