@@ -126,8 +126,6 @@ def test_design_and_a_plan_take_a_lora_too(pack, command, folder, capsys):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("absent.safetensors", "no LoRA file absent.safetensors"),
-        ("C:/loras/absent.safetensors", "no LoRA file C:/loras/absent.safetensors"),
         ("person.png:strong", "strength 'strong' is no number; write FILE or FILE:0.8"),
         ("person.png:11", "strength 11; choose -10 to 10, 1 is usual"),
         ("person.png:nan", "strength nan; choose"),
@@ -139,6 +137,15 @@ def test_a_lora_that_is_none_is_said(command, given, message, capsys):
         command("tryon", *words, "--lora", given)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["absent.safetensors", "C:/loras/absent.safetensors"])
+@pytest.mark.parametrize("strength", ["", ":0.5", ":0"])
+def test_a_lora_that_is_not_there_is_named(pack, command, given, strength):
+    words = ["--person", "person.png", "--garment", "shirt.png", "--out", "x.png", *FEW]
+    errors = pack.module("unifashion_core.errors")
+    with pytest.raises(errors.FolderError, match=f"LoRA {given}: no such file"):
+        command("tryon", *words, "--lora", given + strength)
 
 
 def test_a_lora_goes_with_a_plan_not_with_a_workflow(pack, command, folder, capsys):

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--judge-steps",
         type=int,
         metavar="N",
-        help="tryon --data: training steps of each judge (default: 1800 and 1500)",
+        help="tryon --data: training steps of each judge (default: 1000 and 900)",
     )
     parser.add_argument(
         "--judges",

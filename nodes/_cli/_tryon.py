@@ -38,7 +38,7 @@ def read_lora(given: str) -> Lora:
     """FILE or FILE:STRENGTH of a command line.
 
     Raises:
-        argparse.ArgumentTypeError: If the strength is none, or the file is not there.
+        argparse.ArgumentTypeError: If the strength is none.
     """
     whole = Path(given).expanduser()
     head, colon, last = given.rpartition(":")
@@ -49,17 +49,15 @@ def read_lora(given: str) -> Lora:
         try:
             strength = float(last)
         except ValueError:
-            if not path.is_file():  # the colon was a drive's
-                raise argparse.ArgumentTypeError(f"no LoRA file {whole}") from None
-            raise argparse.ArgumentTypeError(
-                f"strength '{last}' is no number; write FILE or FILE:0.8"
-            ) from None
+            if path.is_file():
+                raise argparse.ArgumentTypeError(
+                    f"strength '{last}' is no number; write FILE or FILE:0.8"
+                ) from None
+            path, strength = whole, 1.0  # the colon was a drive's
     if not -_MOST_LORA <= strength <= _MOST_LORA:
         raise argparse.ArgumentTypeError(
             f"strength {strength:g}; choose -{_MOST_LORA:g} to {_MOST_LORA:g}, 1 is usual"
         )
-    if not path.is_file():
-        raise argparse.ArgumentTypeError(f"no LoRA file {path}")
     return Lora(path, strength)
 
 
@@ -92,6 +90,17 @@ def add_model_arguments(parser: argparse.ArgumentParser, guidance: float = 1.0) 
         default="auto",
         help="what every attention goes through (default: auto)",
     )
+    _add_sampler_arguments(parser, guidance)
+    parser.add_argument(
+        "--feather",
+        type=int,
+        default=8,
+        metavar="PIXELS",
+        help="width of the seam, inside the mask (default: 8)",
+    )
+
+
+def _add_sampler_arguments(parser: argparse.ArgumentParser, guidance: float) -> None:
     parser.add_argument(
         "--steps", type=int, metavar="N", help="of the solver (default: 8; 50 with plms)"
     )
@@ -118,13 +127,6 @@ def add_model_arguments(parser: argparse.ArgumentParser, guidance: float = 1.0) 
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the noise (default: 0)"
-    )
-    parser.add_argument(
-        "--feather",
-        type=int,
-        default=8,
-        metavar="PIXELS",
-        help="width of the seam, inside the mask (default: 8)",
     )
 
 
@@ -157,6 +159,7 @@ def load_tools(model: str, attention: str = "auto", loras: Sequence[Lora] = ()) 
 
     from ...unifashion_core.attention import choose_attention
     from ...unifashion_core.cutout import garment_mask
+    from ...unifashion_core.errors import FolderError
     from ...unifashion_core.pocket import CLIP_MERGES, MEDIAPIPE, pocket_tryon
     from ...unifashion_core.prepare.cache import PreparationCache
     from ...unifashion_core.prepare.person import load_networks
@@ -167,6 +170,9 @@ def load_tools(model: str, attention: str = "auto", loras: Sequence[Lora] = ()) 
     from ...unifashion_core.tryon.lora import apply_lora
     from .._host.models import best_device
 
+    for lora in loras:
+        if not lora.path.is_file():
+            raise FolderError(f"LoRA {lora.path}: no such file. Give a .safetensors file.")
     device = best_device()
     loaded = load_tryon(
         pocket_tryon() if model == POCKET else Path(model).expanduser().absolute(),
