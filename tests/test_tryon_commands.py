@@ -217,6 +217,24 @@ def test_the_solver_by_default_is_the_cores(pack):
     assert args.solver == sampling.DEFAULT_SOLVER
 
 
+def test_the_pocket_models_own_guidance_leads_where_none_is_said(pack):
+    cli, sampling = pack.module("nodes._cli"), pack.module("unifashion_core.tryon.sampling")
+    configs = pack.module("unifashion_core.tryon.config")
+    stored = json.loads((pack.module("unifashion_core.pocket").TRYON / "config.json").read_text())
+    pocket = configs.TryOnConfig.from_dict(stored["unifashion_tryon_config"])
+    words = ["--person", "p", "--garment", "g", "--out", "o"]
+    settings_of = pack.module("nodes._cli._tryon").settings_of
+    found = {}
+    for more in ((), ("--garment-guidance", "1"), ("--guidance", "3")):
+        args = cli.command_parser("tryon").parse_args([*words, *more])
+        sampler = settings_of(args).sampler
+        found[more] = (sampler.garment_guidance_of(pocket), sampler.guided_share(pocket))
+    assert pocket.garment_guidance > 1
+    assert found.pop(()) == (pocket.garment_guidance, pocket.garment_guidance_until)
+    assert set(found.values()) == {(1.0, 1.0)}
+    assert sampling.SamplerSettings().garment_guidance_of(configs.TryOnConfig()) == 1.0
+
+
 def test_guidance_by_default_is_the_cores(pack):
     cli, sampling = pack.module("nodes._cli"), pack.module("unifashion_core.tryon.sampling")
     solvers = pack.module("unifashion_core.tryon.solvers")

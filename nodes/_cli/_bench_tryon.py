@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ...unifashion_core.rendering.tools import TryOnTools
 
 _PERSONS, _GARMENTS = 4, 4
+_SETTINGS = ("solver", "steps", "spacing", "garment_guidance")
 _REGION, _HEIGHT = "upper", 320
 _FIRST_PERSON, _FIRST_GARMENT = 77_001, 78_001  # far from what training draws
 
@@ -33,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--solver", metavar="NAME", help="tryon: few-step solver to measure")
     parser.add_argument("--steps", type=int, metavar="N", help="tryon: its steps")
     parser.add_argument("--spacing", metavar="NAME", help="tryon: how its time steps lie")
+    parser.add_argument(
+        "--garment-guidance",
+        type=float,
+        metavar="G",
+        help="tryon --data: how strongly the garment leads (default: the model's own)",
+    )
     parser.add_argument(
         "--seeds", type=int, default=4, metavar="N", help="tryon: seeds an item (default: 4)"
     )
@@ -71,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from ...unifashion_core.tryon.sampling import SamplerSettings
     from ...unifashion_core.tryon.tokens import ClipTokenizer
 
-    given = {name: getattr(args, name) for name in ("solver", "steps", "spacing")}
+    given = {name: getattr(args, name) for name in _SETTINGS}
     settings = SamplerSettings(**{k: v for k, v in given.items() if v is not None})
     tools = load_tools(args.model, args.attention)
     model = tools.model

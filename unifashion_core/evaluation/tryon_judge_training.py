@@ -31,6 +31,7 @@ from .tryon_judges import (
 
 _OUTLINES_AT_ONCE, _PATTERNS_AT_ONCE = 16, 24
 _WARM_UP = 40  # steps
+_LEAST_WORN = 0.01  # share of the picture that a worn garment shows at least
 _SOFTENED = 0.4  # share of batches that are blurred a little, as an autoencoder blurs
 _SWAPPED = torch.tensor([0, 2, 1, 3, 4, 5])  # stripes across and along, when a patch lies down
 
@@ -87,6 +88,8 @@ def read_renders(
     for name in render_names(root, split, limit):
         number, upper = divmod(int(name.split("_")[0]), 2)
         image, mask, shape = read_worn(root, split, name, size)
+        if float((shape * mask).mean()) < _LEAST_WORN:
+            continue  # it is hidden under another garment
         images.append((image * 255 + 0.5).to(torch.uint8).permute(2, 0, 1))
         masks.append(mask > 0.5)
         worn.append(shape > 0.5)
@@ -100,17 +103,18 @@ def read_renders(
 def train_outline_judge(
     renders: Renders, *, steps: int, seed: int = 0, on_step: OnStep | None = None
 ) -> OutlineJudge:
-    """Train the segmenter: mirrored, in other colours, some a little blurred. The mask tells it
-    which garment is meant."""
+    """Train the segmenter: mirrored, the garments in other colours (the skin keeps its own, which
+    tells it from sleeves), some a little blurred. The mask tells it which garment is meant."""
     rng = np.random.default_rng([seed, 6])
     torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType] - untyped in torch
     judge = OutlineJudge()
     judge.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     for _ in _descent(judge, steps, 4e-3, on_step):
         chosen = torch.from_numpy(rng.integers(len(renders), size=_OUTLINES_AT_ONCE))
-        images = _coloured(renders.images[chosen].float() / 255, rng)
+        images, worn = renders.images[chosen].float() / 255, renders.worn[chosen, None].float()
+        images = images * (1 - worn) + _coloured(images, rng) * worn
         masks = renders.masks[chosen, None].float()
-        truth = renders.worn[chosen, None].float() * masks
+        truth = worn * masks
         if rng.random() < 0.5:
             images, masks, truth = images.flip(3), masks.flip(3), truth.flip(3)
         logits = judge(_softened(images, rng), masks)
@@ -181,10 +185,12 @@ def _descent(judge: nn.Module, steps: int, rate: float, on_step: OnStep | None) 
 
 def _coloured(images: Tensor, rng: np.random.Generator) -> Tensor:
     """A batch in other colours: channels in another order, each by another power, some negative."""
-    mixed = images[:, torch.from_numpy(rng.permutation(3))]
+    orders = torch.from_numpy(rng.permuted(np.tile(np.arange(3), (len(images), 1)), axis=1))
+    mixed = torch.stack([image[order] for image, order in zip(images, orders, strict=True)])
     powers = torch.from_numpy(rng.uniform(0.6, 1.6, (len(images), 3, 1, 1))).float()
     made = mixed.clamp(min=1e-4).pow(powers)
-    return 1 - made if rng.random() < 0.3 else made
+    negative = torch.from_numpy(rng.random((len(images), 1, 1, 1)) < 0.3)
+    return torch.where(negative, 1 - made, made)
 
 
 def _cut(batch: Tensor, rng: np.random.Generator) -> Tensor:

@@ -19,6 +19,7 @@ from ..deps import require
 from ..errors import CheckpointError
 from .checkpoints import Average, CheckpointStore, Settings
 from .config import OptimConfig
+from .precision import make_accelerator
 from .sampling import step_generator
 
 
@@ -149,9 +150,8 @@ def run_loop(
         CheckpointError: If `out` holds a run of another config or a damaged checkpoint, or the loss
             is no number any more.
     """
-    accelerate: Any = require("accelerate")
     config, model = stage.config, stage.trained
-    accelerator: Any = accelerate.Accelerator(mixed_precision=config.precision)
+    accelerator: Any = make_accelerator(config.precision)
     names = [n for n, p in model.named_parameters() if p.requires_grad]
     optimizer: Any = make_optimizer(model, config.optim)
     objective, optimizer = accelerator.prepare(stage.objective, optimizer)
