@@ -56,8 +56,18 @@ def test_quality_is_measured_on_held_out_mannequins_with_a_sheet(
     words = ["bench", "tryon", "--model", str(model_folder), "--data", str(tmp_path / "data")]
     words += ["--out", str(tmp_path / "sheet"), "--steps", "2", "--seeds", "2"]
     words += ["--records", "2", "--judge-records", "5", "--judge-steps", "2", "--json"]
+    words += ["--judges", str(tmp_path / "judges")]
     assert cli.main(words, folder) == 0
-    found = json.loads(capsys.readouterr().out)
+    first = capsys.readouterr()
+    assert "judges trained now and kept in" in first.err
+    monkeypatch.setenv(cli.INSIDE, folder)  # the command takes it away
+    assert cli.main(words, folder) == 0
+    told = capsys.readouterr()
+    assert told.err.count("judge read, trained before: ") == 2
+    assert "trained now" not in told.err
+    before, found = json.loads(first.out), json.loads(told.out)
+    assert (before["judges"].pop("trained_now"), found["judges"].pop("trained_now")) == (2, 0)
+    assert found["judges"] == before["judges"]
     assert found.keys() == {"model", "ceiling", "floor", "sketch", "judges"}
     assert found["judges"]["records"] == 2
     assert (tmp_path / "sheet" / "sheet.html").is_file()
