@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,11 +18,12 @@ MODEL_KINDS = (
 
 async def comfy_entrypoint() -> ComfyExtension:
     """What ComfyUI, or the embedded host, calls once to get the pack."""
-    from ._comfy import ComfyExtension, io, register_folders, with_checked_links
+    from ._comfy import ComfyExtension, io, register_folders, serve_pack, with_checked_links
 
     class UniFashionExtension(ComfyExtension):
         async def on_load(self) -> None:
             register_folders(MODEL_KINDS)
+            serve_pack(Path(__file__).absolute().parent.parent)
 
         async def get_node_list(self) -> list[type[io.ComfyNode]]:
             from . import (

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from urllib.parse import quote
 
 import torch
 from torch import nn
@@ -49,6 +50,7 @@ __all__ = [
     "InterruptProcessing",
     "Patcher",
     "ProgressBar",
+    "add_pack_routes",
     "annotated_input_path",
     "attention_function",
     "check_gallery_name",
@@ -76,6 +78,7 @@ __all__ = [
     "output_folder",
     "register_folders",
     "resolve_image_folder",
+    "serve_pack",
     "temp_folder",
     "throw_if_interrupted",
     "ui",
@@ -294,6 +297,46 @@ def register_folders(kinds: Iterable[str]) -> None:
         known, suffixes = _folders.folder_names_and_paths[kind]
         # paths from the yaml come with an empty set, which would list every file
         _folders.folder_names_and_paths[kind] = (known, set(suffixes) | paths.WEIGHT_SUFFIXES)
+
+
+_SERVED = {"workflow_templates": "workflows", "extensions": "web"}
+
+
+def serve_pack(folder: Path) -> None:
+    """Serve the pack's templates and help pages where the host can't.
+
+    ComfyUI gives each pack static routes that hold its folder's name. aiohttp compares such a route
+    quoted with an address unquoted, so a name with a space (a copy's, "pack (1)") is never found.
+
+    Args:
+        folder: The pack's.
+    """
+    if IN_COMFYUI and quote(folder.name) != folder.name:
+        server = getattr(import_module("server").PromptServer, "instance", None)
+        if server is not None:
+            add_pack_routes(server.routes, folder)
+
+
+def add_pack_routes(routes: Any, folder: Path) -> None:
+    """The routes of `serve_pack`: files of the pack's own two folders, and of no other pack.
+
+    Args:
+        routes: aiohttp's table of routes.
+        folder: The pack's.
+    """
+    web = import_module("aiohttp.web")
+    name = folder.name.replace("%", "%25")  # the one sign that aiohttp leaves quoted
+    plain = "".join(c if c.isalnum() and c.isascii() else f"\\U{ord(c):08x}" for c in name)
+    for address, below in _SERVED.items():
+        top = (folder / below).resolve()
+
+        async def send(request: Any, top: Path = top) -> Any:
+            path = (top / request.match_info["file"]).resolve()
+            if not (path.is_relative_to(top) and path.is_file()):
+                raise web.HTTPNotFound
+            return web.FileResponse(path)
+
+        routes.get(f"/{address}/{{pack:{plain}}}/{{file:.+}}")(send)
 
 
 def model_folders(kind: str) -> list[Path]:

@@ -111,12 +111,20 @@ class Client:
         url: Its address.
         kind: "embedded" or "comfyui".
         folders: Its input, output, temp and user folders, by name.
+        process: What serves it, where that is a process of its own.
     """
 
-    def __init__(self, url: str, kind: str, folders: Mapping[str, Path]):
+    def __init__(
+        self,
+        url: str,
+        kind: str,
+        folders: Mapping[str, Path],
+        process: subprocess.Popen[bytes] | None = None,
+    ):
         self.url = url
         self.kind = kind
         self.folders = folders
+        self.process = process
 
     def get(self, path: str, **query: str) -> Any:
         """JSON of a GET."""
@@ -229,7 +237,7 @@ def comfyui(base: Path, extra_packs: Mapping[str, Path] | None = None) -> Iterat
         _await_start(url, process, base / "comfyui.log")
         names = ("input", "output", "temp", "user")
         folders = {name: base / name for name in (*names, *_EXTRA)}
-        yield Client(url, "comfyui", folders)
+        yield Client(url, "comfyui", folders, process)
     finally:
         process.terminate()
         process.wait(timeout=30)
