@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ _PICTURES = {  # width, and height beside the widgets
 }
 _PREVIEWS = {"UniFashion_SampleTryOn": 260, "UniFashion_DesignGarment": 260}  # while they paint
 _TEXTS = ("PreviewAny",)
+_WINDOW = (1500, 900)  # a small browser window
+_EDGE = (80, 95)  # the side bar, and the bar with Run
 _YOURS = (
     *("SampleWardrobe", "EncodeText", "ComposeQuery", "FormatCaption"),
     *("DesignGarment", "PlanVariations"),
@@ -114,6 +117,27 @@ def _middle(sources: list[str], found: dict[str, tuple[int, int, int, int]]) -> 
     """Mean height at which a node's sources stand."""
     heights = [found[source][1] for source in sources if source in found]
     return sum(heights) / len(heights) if heights else 0.0
+
+
+def first_view(boxes: Iterable[tuple[int, int, int, int]]) -> Graph:
+    """Scale and offset that a template opens with: its note at the left edge, words to be read.
+
+    The page's own fit leaves a wide margin and draws no words below a scale of 0.57, so that who
+    opens a template would see empty boxes.
+
+    Args:
+        boxes: x, y, width and height of all nodes.
+    """
+    places = list(boxes)
+    left, top = min(x for x, *_ in places), min(y for _, y, *_ in places) - _TITLE
+    width = max(x + w for x, _, w, _ in places) - left
+    height = max(y + h for _, y, _, h in places) - top
+    across, down = _WINDOW[0] - 2 * _EDGE[0], _WINDOW[1] - _EDGE[0] - _EDGE[1]
+    scale = round(min(max(across / width, 0.6), max(down / height, 0.6), 0.8), 2)
+    return {
+        "scale": scale,
+        "offset": [round(e / scale) - s for e, s in zip(_EDGE, (left, top), strict=True)],
+    }
 
 
 def colours(kind: str) -> Colours:

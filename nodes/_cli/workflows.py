@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._layout import GAP, LEGEND, YELLOW, Shape, colours, note_size, places
+from ._layout import GAP, LEGEND, YELLOW, Shape, colours, first_view, note_size, places
 
 if TYPE_CHECKING:
     from .._host import Folders
@@ -102,7 +102,7 @@ def to_template(prompt: Graph, info: Graph, note: str | None) -> Graph:
         "links": links,
         "groups": [],
         "config": {},
-        "extra": {},
+        "extra": {"ds": first_view((*node["pos"], *node["size"]) for node in nodes)},
         "version": 0.4,
     }
 
