@@ -378,4 +378,5 @@ def joined_notes(notes: Sequence[str]) -> str:
 def report_of(made: RenderedSet) -> str:
     """A line a picture, and how many were encoded."""
     lines = [f"seed {result.item.seed}: {joined_notes(result.notes)}" for result in made.results]
-    return "\n".join([*lines, f"{made.encodings} persons and garments encoded anew"])
+    read = f"persons and garments that the model read for it: {made.encodings}; it knew the others"
+    return "\n".join([*lines, read])

@@ -1,12 +1,8 @@
-"""Captions: of pictures, of a folder, of a gallery; attributes, and how a caption is written."""
-
-# Size: six nodes; most lines are their inputs.
+"""Captioners, captions and attributes of pictures, and how a caption is written."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -16,25 +12,14 @@ import torch
 from ..unifashion_core.attention import ATTENTION_NAMES, choose_attention
 from ..unifashion_core.caption.decoding import Strategy
 from ..unifashion_core.caption.records import AttributeSource, merge_attributes
-from ..unifashion_core.caption.sidecars import LISTING
-from ..unifashion_core.caption.stream import StreamOptions
-from ..unifashion_core.caption.styles import (
-    DEFAULT_STYLE,
-    StyleOptions,
-    load_styles,
-    parse_replacements,
-)
-from ..unifashion_core.caption.targets import CaptionResult, find_targets
 from ..unifashion_core.caption.vocabulary import load_vocabulary
 from ..unifashion_core.errors import InputError
-from ..unifashion_core.imaging import iter_images
 from ..unifashion_core.pocket import EFFICIENTNET_LITE0, ENCODER
-from ..unifashion_core.retrieval.store import Gallery as GalleryValue
 from ..unifashion_core.types import GarmentAttributes
 from ..unifashion_core.weights import licence_of
+from ._caption import BATCH, captioner_input, chosen_style, seed_input, style_inputs
 from ._comfy import (
     attention_function,
-    check_gallery_name,
     device,
     find_model,
     io,
@@ -43,76 +28,22 @@ from ._comfy import (
     model_dtype,
     model_folders,
     offload_device,
-    output_folder,
-    resolve_image_folder,
 )
-from ._convert import SHIPS, check_readable, pictures, progress
-from ._types import Attributes, Captioner, Encoder, Gallery, ManagedCaptioner, ManagedEncoder
+from ._convert import SHIPS, pictures, progress
+from ._types import Attributes, Captioner, Encoder, ManagedCaptioner, ManagedEncoder
 
 if TYPE_CHECKING:
     from ..unifashion_core.caption.choice import CaptionerChoice
-    from ..unifashion_core.caption.chosen_style import ChosenStyle
-    from ..unifashion_core.caption.gallery_captions import GalleryCaptions
 
-BATCH = 16
 KIND = "unifashion_captioners"
 OF_ENCODER = "of the encoder (pocket when none is connected)"
 _AS_SAVED, _SHIPS = "as saved", "ships with the pack"
-_TEXTS, _LISTING_ALONE = "txt", "jsonl"
 _PARAMETERS = 1_200_000_000  # as in the encoder's loader
 
 
 def _vocabularies() -> list[str]:
     folders = [folder for folder in model_folders(KIND) if folder.is_dir()]
     return sorted({path.name for folder in folders for path in folder.glob("*.json")})
-
-
-def _captioner_input() -> io.Input:
-    return Captioner.Input("captioner", tooltip="From Load Captioner.")
-
-
-def _seed_input() -> io.Input:
-    return io.Int.Input(
-        "seed",
-        default=0,
-        min=0,
-        max=0xFFFFFFFFFFFFFFFF,
-        control_after_generate=True,
-        tooltip="What nucleus decoding draws from; the same seed gives the same words. Greedy and "
-        "beam don't draw, and give the same for every seed.",
-    )
-
-
-def _style_inputs() -> list[io.Input]:
-    return [
-        io.Combo.Input(
-            "style",
-            options=list(load_styles()),
-            default=DEFAULT_STYLE,
-            tooltip="How captions are written. "
-            + "; ".join(f"{name}: {style.about}" for name, style in load_styles().items())
-            + ".",
-        ),
-        io.String.Input(
-            "trigger",
-            default="",
-            tooltip="The word that a LoRA learns, such as ohwx; the style lora puts it first and "
-            "needs it. Not used by styles without one.",
-        ),
-        io.String.Input(
-            "prefix", default="", tooltip="Stands before every caption, as it is. Empty = nothing."
-        ),
-        io.String.Input(
-            "suffix", default="", tooltip="Stands after every caption, as it is. Empty = nothing."
-        ),
-        io.String.Input(
-            "replacements",
-            default="",
-            multiline=True,
-            tooltip="One replacement a line: t-shirt -> tee. Whole words, in any case. "
-            "Empty = none.",
-        ),
-    ]
 
 
 class LoadCaptioner(io.ComfyNode):
@@ -263,11 +194,11 @@ class CaptionImages(io.ComfyNode):
             description="Says in words what each picture of a batch shows.",
             search_aliases=["describe", "blip", "image to text", "interrogate"],
             inputs=[
-                _captioner_input(),
+                captioner_input(),
                 io.Image.Input(
                     "images", tooltip="One caption a picture. Transparent parts count as white."
                 ),
-                _seed_input(),
+                seed_input(),
             ],
             outputs=[
                 io.String.Output(
@@ -299,7 +230,7 @@ class DescribeAttributes(io.ComfyNode):
             "sure stays unknown.",
             search_aliases=["tag", "attributes", "colour", "classify"],
             inputs=[
-                _captioner_input(),
+                captioner_input(),
                 io.Image.Input("images", tooltip="One garment a picture."),
                 io.Mask.Input(
                     "mask",
@@ -362,7 +293,7 @@ class FormatCaption(io.ComfyNode):
                     tooltip="From Caption Images, or your own words. May be empty when attributes "
                     "are connected.",
                 ),
-                *_style_inputs(),
+                *style_inputs(),
                 Attributes.Input("attributes", optional=True, tooltip="From Describe Attributes."),
                 Attributes.Input(
                     "more_attributes",
@@ -386,222 +317,11 @@ class FormatCaption(io.ComfyNode):
         attributes: GarmentAttributes | None = None,
         more_attributes: GarmentAttributes | None = None,
     ) -> io.NodeOutput:
-        chosen = _style(style, trigger, prefix, suffix, replacements)
+        chosen = chosen_style(style, trigger, prefix, suffix, replacements)
         known = attributes or more_attributes
         if attributes is not None and more_attributes is not None:
             known = merge_attributes(attributes, more_attributes)
         return io.NodeOutput(chosen.apply(caption, known))
-
-
-class CaptionFolder(io.ComfyNode):
-    """Captions beside the pictures of a folder."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="UniFashion_CaptionFolder",
-            display_name="Caption Folder",
-            category="UniFashion/caption",
-            description="Writes a caption beside every picture of a folder, and of the folders in "
-            "it, as LoRA trainers read them. Run it again after adding some: only what is new or "
-            "changed is captioned; stopping keeps what is done.",
-            search_aliases=["lora", "dataset", "caption files", "batch caption"],
-            is_output_node=True,
-            inputs=[
-                _captioner_input(),
-                io.String.Input(
-                    "folder",
-                    default="input",
-                    tooltip="input, output, or a folder below them; others once they are listed "
-                    "under unifashion_images in extra_model_paths.yaml.",
-                ),
-                *_style_inputs(),
-                io.Combo.Input(
-                    "write",
-                    options=[_TEXTS, _LISTING_ALONE],
-                    default=_TEXTS,
-                    tooltip=f"txt: a text file beside each picture, and {LISTING} with captions "
-                    f"and attributes of all. jsonl: {LISTING} alone.",
-                ),
-                io.Boolean.Input(
-                    "overwrite",
-                    default=False,
-                    tooltip="Also replace text files that this node did not write, or that were "
-                    "changed since. Off: they are kept, and the report names them.",
-                ),
-                io.String.Input(
-                    "save_to",
-                    default="",
-                    tooltip="Name of a folder below the output folder that the captions go to. "
-                    "Empty = beside the pictures. One name, no path.",
-                ),
-                _seed_input(),
-            ],
-            outputs=[
-                io.String.Output(
-                    "captions", is_output_list=True, tooltip="One a picture that has a caption."
-                ),
-                io.String.Output(
-                    "files", is_output_list=True, tooltip="The picture's path of each caption."
-                ),
-                io.String.Output(
-                    "report", tooltip="What was captioned, kept and left out, and why."
-                ),
-            ],
-        )
-
-    @classmethod
-    def fingerprint_inputs(
-        cls, *, folder: str | None = None, save_to: str | None = None, **_: object
-    ) -> object:
-        """The folder's listing; a linked folder's name is not known here, so look each time."""
-        if not folder or save_to is None:
-            return float("nan")
-        root = resolve_image_folder(folder)
-        listing = hashlib.sha256()
-        for path in iter_images(root):
-            state = path.stat()
-            line = f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n"
-            listing.update(line.encode(errors="replace"))
-        target = output_folder() / check_gallery_name(save_to) if save_to.strip() else root
-        return f"{listing.hexdigest()} {(target / LISTING).is_file()}"
-
-    @classmethod
-    def execute(
-        cls,
-        *,
-        captioner: ManagedCaptioner,
-        folder: str,
-        style: str,
-        trigger: str,
-        prefix: str,
-        suffix: str,
-        replacements: str,
-        write: str,
-        overwrite: bool,
-        save_to: str,
-        seed: int,
-    ) -> io.NodeOutput:
-        from ..unifashion_core.caption.folder import caption_folder
-
-        chosen = _style(style, trigger, prefix, suffix, replacements)
-        out = output_folder() / check_gallery_name(save_to) if save_to.strip() else None
-        (target,), failed = find_targets([resolve_image_folder(folder)], out)
-        results = [
-            *caption_folder(
-                target,
-                captioner.ready(BATCH),
-                chosen,
-                write=[write],
-                overwrite=overwrite,
-                options=StreamOptions(BATCH, seed=seed),
-                on_step=progress(),
-            ),
-            *failed,
-        ]
-        good = [result for result in results if result.caption is not None]
-        report = describe(results)
-        return io.NodeOutput(
-            [str(result.caption) for result in good],
-            [str(result.path) for result in good],
-            report,
-            ui={"text": [report]},
-        )
-
-
-class CaptionGallery(io.ComfyNode):
-    """Captions for the pictures of a gallery."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="UniFashion_CaptionGallery",
-            display_name="Caption Gallery",
-            category="UniFashion/gallery",
-            description="Gives the pictures of a gallery captions, which contact sheets show and "
-            "Retrieve Garments can search by. Only pictures without a caption of their own, and "
-            "those that changed, are captioned.",
-            search_aliases=["caption search", "index captions"],
-            is_output_node=True,
-            inputs=[
-                Gallery.Input("gallery", tooltip="From Index Folder or Open Gallery."),
-                _captioner_input(),
-                Encoder.Input(
-                    "encoder", tooltip="The gallery's encoder; it turns captions into vectors."
-                ),
-                *_style_inputs(),
-                io.Boolean.Input(
-                    "overwrite",
-                    default=False,
-                    tooltip="Also replace captions that came from your metadata. Off: they stay.",
-                ),
-                _seed_input(),
-            ],
-            outputs=[
-                Gallery.Output("gallery", tooltip="The same gallery, now with captions."),
-                io.String.Output("report", tooltip="What was captioned and left out, and why."),
-            ],
-        )
-
-    @classmethod
-    def execute(
-        cls,
-        *,
-        gallery: GalleryValue,
-        captioner: ManagedCaptioner,
-        encoder: ManagedEncoder,
-        style: str,
-        trigger: str,
-        prefix: str,
-        suffix: str,
-        replacements: str,
-        overwrite: bool,
-        seed: int,
-    ) -> io.NodeOutput:
-        from ..unifashion_core.caption.gallery_captions import caption_gallery
-        from ..unifashion_core.retrieval.writer import open_writer
-
-        chosen = _style(style, trigger, prefix, suffix, replacements)
-        gallery.require_encoder(encoder.encoder.fingerprint)
-        with gallery.snapshot() as snapshot:
-            items = snapshot.items(snapshot.item_rows().ids.tolist())
-        check_readable(items)
-        encoder.ready(BATCH)
-        ready = captioner.ready(BATCH)
-        with open_writer(gallery) as writer:
-            done = caption_gallery(
-                writer,
-                items,
-                ready,
-                chosen,
-                encoder.encoder,
-                overwrite=overwrite,
-                options=StreamOptions(BATCH, seed=seed),
-                on_step=progress(),
-            )
-        return io.NodeOutput(gallery, describe_gallery(done), ui={"report": [done.to_json()]})
-
-
-def describe(results: Iterable[CaptionResult]) -> str:
-    """What became of a folder's pictures in words, a line for each that was kept or failed."""
-    found = list(results)
-    failed = [result.error for result in found if result.error is not None]
-    kept = [result.kept for result in found if result.kept is not None]
-    made = sum(result.made for result in found)
-    head = (
-        f"{len(found)} pictures: {made} captioned, {len(found) - made - len(failed)} unchanged, "
-        f"{len(kept)} texts kept, {len(failed)} failed"
-    )
-    return "\n".join([head, *kept, *failed])
-
-
-def describe_gallery(done: GalleryCaptions) -> str:
-    """What became of a gallery's captions in words, a line for each failure."""
-    head = (
-        f"{done.total} pictures: {done.captioned} captioned, {done.skipped} unchanged "
-        f"({done.kept} with captions of their own), {len(done.failed)} failed"
-    )
-    return "\n".join([head, *(reason for _, reason in done.failed)])
 
 
 def _pocket_encoder(attention: str) -> ManagedEncoder:
@@ -637,13 +357,6 @@ def _from_folder(
         patchers.append(reader.patcher)
         size = max(size, reader.image_bytes)
     return ManagedCaptioner(found, tuple(patchers), size)
-
-
-def _style(name: str, trigger: str, prefix: str, suffix: str, replacements: str) -> ChosenStyle:
-    from ..unifashion_core.caption.chosen_style import choose_style
-
-    options = StyleOptions(trigger, prefix, suffix, parse_replacements(replacements))
-    return choose_style(name, options)
 
 
 def _masks(mask: torch.Tensor | None, count: int) -> list[np.ndarray | None] | None:

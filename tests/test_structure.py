@@ -28,6 +28,11 @@ TRAINING_FOR_EVALUATION = {"losses", "warp_loss"} | {
     # try-on is measured on pictures and texts of the kind that it is trained on
     *("tryon_layout", "wardrobe_pairs", "describe", "grammar")
 }
+RUN_ONLY = (  # parts that a graph needs when it runs, and not while ComfyUI lists the nodes
+    *("encoder", "training", "evaluation", "wardrobe", "prepare.networks", "prepare.preparer"),
+    *("tryon.sampling", "tryon.denoiser", "tryon.decoding", "rendering.run", "rendering.item"),
+    *("rendering.sheets", "caption.qformer", "caption.llm", "retrieval.search"),
+)
 LIBRARIES = {"torch", "numpy", "PIL", "safetensors"}
 
 
@@ -40,6 +45,7 @@ class Import:
     relative: bool
     line: int
     for_types: bool
+    in_function: bool
 
     @property
     def top(self) -> str:
@@ -69,8 +75,13 @@ def exists(name: str) -> bool:
     return path.is_dir() or path.with_suffix(".py").exists()
 
 
-def imports_of(path: Path) -> Iterator[Import]:
+@cache
+def imports_of(path: Path) -> tuple[Import, ...]:
     """Every import of a file, in functions too; relative ones resolved to the pack's root."""
+    return tuple(_imports_of(path))
+
+
+def _imports_of(path: Path) -> Iterator[Import]:
     name = module_name(path)
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     package = [p for p in package if p]
@@ -81,19 +92,26 @@ def imports_of(path: Path) -> Iterator[Import]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         for inner in ast.walk(node)
     }
+    later = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for inner in ast.walk(node)
+    }
     for node in ast.walk(tree):
+        when = (getattr(node, "lineno", 0), node in for_types, node in later)
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(name, alias.name, False, node.lineno, node in for_types)
+                yield Import(name, alias.name, False, *when)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield Import(name, node.module or "", False, node.lineno, node in for_types)
+            yield Import(name, node.module or "", False, *when)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - (node.level - 1)]
             base += node.module.split(".") if node.module else []
             for alias in node.names:  # `from . import x` may name a module or a value
                 whole = ".".join([*base, alias.name])
                 target = whole if exists(whole) else ".".join(base)
-                yield Import(name, target, True, node.lineno, node in for_types)
+                yield Import(name, target, True, *when)
 
 
 def place(name: str) -> str:
@@ -113,7 +131,7 @@ def place(name: str) -> str:
 def allowed(source: str, target: str, name: str) -> bool:
     """Whether a module in place `source` may import `name`, which is in place `target`."""
     in_core = {"base", *PARTS, *UPPER, *SIDE}
-    shared = {"_preparer", "_encoder", "_tryon"}
+    shared = {"_preparer", "_encoder", "_caption", "_tryon"}
     errors = name.split(".")[1:2] in (["types"], ["errors"])
     optional = errors or name.split(".")[1:2] == ["deps"]  # a web library goes through deps
     rows: dict[str, bool] = {
@@ -122,6 +140,7 @@ def allowed(source: str, target: str, name: str) -> bool:
         "topic": target in {"_comfy", "_convert", "_types", *shared, *in_core},
         "_preparer": target in {"_comfy", "_types", "base", "prepare", "pocket"},
         "_encoder": target in {"_comfy", "_types", "base", "encoder", "pocket"},
+        "_caption": target in {"_comfy", "_convert", "_types", *in_core},
         "_tryon": target in {"_comfy", "_convert", "_types", "_preparer", "_encoder", *in_core},
         "_convert": target in {"_comfy", "_types", "base"},
         "_types": target in {"_comfy", "base"},
@@ -171,6 +190,27 @@ def test_libraries_are_imported_where_they_may_be(path):
         ):
             wrong.append(f"line {found.line}: {found.top} goes through deps.require")
     assert not wrong, "\n".join(wrong)
+
+
+def test_what_only_a_run_needs_is_not_imported_when_the_pack_loads():
+    ways: dict[str, str] = {}  # each module that loading the nodes brings in, and who asks for it
+    todo = [(module_name(path), "") for path in sorted((ROOT / "nodes").glob("*.py"))]
+    while todo:
+        name, asker = todo.pop()
+        path = ROOT / name.replace(".", "/")
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if name in ways or not path.is_file():
+            continue
+        ways[name] = asker
+        now = [i for i in imports_of(path) if not i.for_types and not i.in_function]
+        todo += [(i.name, f"{name}, line {i.line}") for i in now if i.relative]
+    assert "unifashion_core.types" in ways  # the search finds what is imported
+    found = {
+        name.removeprefix("unifashion_core."): asker
+        for name, asker in ways.items()
+        if name.startswith(tuple(f"unifashion_core.{part}" for part in RUN_ONLY))
+    }
+    assert found == {}, "import it inside the run (CONTRIBUTING.md)"
 
 
 def test_commands_import_the_standard_library_alone_at_the_top():

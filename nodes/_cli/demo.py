@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="where report, pictures and gallery go (default: unifashion-demo in this folder)",
+        help="where report, pictures and gallery go (default: unifashion-demo in this "
+        "folder, or in your data directory if this one is the pack's own or can't be written)",
     )
 
 
