@@ -16,6 +16,8 @@ from unifashion_core.encoder.checkpoint import load_encoder
 from unifashion_core.encoder.encoder import MultimodalEncoder
 from unifashion_core.errors import CheckpointError, FolderError, InputError
 from unifashion_core.pocket import EFFICIENTNET_LITE0
+from unifashion_core.pocket import ENCODER as POCKET_ENCODER
+from unifashion_core.training.average import averaged
 from unifashion_core.training.config import OptimConfig, TrainConfig, read_config
 from unifashion_core.training.loop import Progress, rate_at
 from unifashion_core.training.loss_values import Texts
@@ -240,3 +242,30 @@ def test_rate_warms_up_and_falls() -> None:
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def loaded(folder: Path) -> MultimodalEncoder:
+    encoder = load_encoder(folder, tower=EFFICIENTNET_LITE0, attention=sdpa_attention())
+    assert isinstance(encoder, MultimodalEncoder)
+    return encoder
+
+
+def test_the_average_is_the_mean_of_every_weight(
+    data: Path, finished: Path, tmp_path: Path
+) -> None:
+    later = run(data, tmp_path, tiny_run(2), start=finished)
+    assert later is not None
+    a, b = loaded(finished), loaded(later)
+    mean = averaged([a, b])
+    one, two = a.model.state_dict(), b.model.state_dict()
+    assert any(not torch.equal(one[n], two[n]) for n in one)
+    for name in one:
+        torch.testing.assert_close(mean[name], (one[name].float() + two[name].float()) / 2)
+
+
+def test_encoders_of_other_words_or_sizes_have_no_average(finished: Path) -> None:
+    pocket = loaded(POCKET_ENCODER)
+    with pytest.raises(InputError, match="encoder 2 has other sizes or preprocessing"):
+        averaged([loaded(finished), pocket])
+    with pytest.raises(InputError, match="one encoder alone"):
+        averaged([pocket])

@@ -7,6 +7,8 @@
                                              a language model that writes captions: phase1.jsonl
   train data --photos FOLDER --out FOLDER    make the pocket encoder's own training folder
   train colours --photos FOLDER --out FOLDER make colours.safetensors, which names colours by pixels
+  train average --start ENCODER --other ENCODER --out FOLDER
+                                             the mean of encoders trained from the same weights
   train calibrate --photos FOLDER --out ENCODER
                                              measure how sure an encoder is, into its config.json
   train autoencoder --data FOLDER --out FOLDER
@@ -46,7 +48,8 @@ if TYPE_CHECKING:
 
 
 _TRYON_STAGES = ("pairs", "autoencoder", "tryon", "decoder")
-_STAGES = ("phase1", "phase2", "caption", "data", "colours", "calibrate", *_TRYON_STAGES)
+_ENCODER_STAGES = ("phase1", "phase2", "caption", "data", "colours", "average", "calibrate")
+_STAGES = (*_ENCODER_STAGES, *_TRYON_STAGES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +82,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="encoder to start from (default: fresh weights); caption: the encoder that is read "
         "(default: the pocket encoder)",
+    )
+    parser.add_argument(
+        "--other",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="average: an encoder that was trained from the same weights; as often as you like",
     )
     parser.add_argument(
         "--llm",
@@ -131,6 +142,8 @@ def run(args: argparse.Namespace) -> int:
         return _make_data(args)
     if args.stage in ("colours", "calibrate"):
         return _measure_photos(args)
+    if args.stage == "average":
+        return _average(args)
     if args.stage == "pairs":
         return draw_pairs(args)
     if args.data is None:
@@ -178,7 +191,7 @@ def _measure_photos(args: argparse.Namespace) -> int:
         from ...unifashion_core.training.calibrate import calibrate, write_card
 
         report = calibrate(
-            _load_encoder(args), folder, photos, seed=args.seed or 0, on_step=line.counted
+            _load_encoder(args, args.out), folder, photos, seed=args.seed or 0, on_step=line.counted
         )
         write_card(args.out, report)
     line.end()
@@ -186,7 +199,33 @@ def _measure_photos(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load_encoder(args: argparse.Namespace) -> MultimodalEncoder:
+def _average(args: argparse.Namespace) -> int:
+    import torch
+
+    from ...unifashion_core.encoder.checkpoint import save_encoder
+    from ...unifashion_core.training.average import averaged
+    from ...unifashion_core.training.phases import MODEL_FOLDER
+
+    start: Path | None = args.start
+    if start is None or not args.other:
+        args.parser.error("average needs --start ENCODER and --other ENCODER")
+        return 2
+    encoders = [_load_encoder(args, path) for path in (start, *args.other)]
+    own = encoders[0].tokenizer if encoders[0].config.text.tokenizer == "folder" else None
+    save_encoder(
+        args.out / MODEL_FOLDER,
+        averaged(encoders),
+        encoders[0].config,
+        vocabulary=own,
+        dtype=torch.float16,
+        tower=False,
+    )
+    report = {"encoder": str(args.out / MODEL_FOLDER), "of": len(encoders)}
+    print(json.dumps(report) if args.json else _lines(report))
+    return 0
+
+
+def _load_encoder(args: argparse.Namespace, path: Path) -> MultimodalEncoder:
     from ...unifashion_core.attention import choose_attention
     from ...unifashion_core.encoder.checkpoint import load_encoder
     from ...unifashion_core.encoder.encoder import MultimodalEncoder
@@ -194,14 +233,14 @@ def _load_encoder(args: argparse.Namespace) -> MultimodalEncoder:
     from ...unifashion_core.pocket import BERT_VOCABULARY
 
     encoder = load_encoder(
-        args.out,
-        tower=_tower_of(args, args.out),
+        path,
+        tower=_tower_of(args, path),
         attention=choose_attention(args.attention),
         bert_vocabulary=BERT_VOCABULARY,
     )
     if not isinstance(encoder, MultimodalEncoder):
         raise AbilityError(
-            f"calibrate {args.out}: a single-vector model has no attributes. Give a multimodal "
+            f"{args.stage} {path}: a single-vector model has no Q-Former. Give a multimodal "
             "encoder."
         )
     return encoder

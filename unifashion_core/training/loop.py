@@ -243,7 +243,7 @@ def _optimise(
     config = stage.config
     optimizer.zero_grad()
     losses = stage.backward(accelerator, objective, batch)
-    found = {name: float(value) for name, value in losses.items()}
+    found = {n: float(v.detach() if isinstance(v, Tensor) else v) for n, v in losses.items()}
     if not math.isfinite(found["total"]):
         raise CheckpointError(
             f"Training step {step + 1}: the loss is {found['total']}. Lower the learning rate, or "
