@@ -39,6 +39,7 @@ def test_ssim_of_equal_pictures_is_one_and_sees_the_mask_alone() -> None:
         ssim(image, image[:, :16], mask)
 
 
+@pytest.mark.slow
 def test_figures_of_a_tiny_model() -> None:
     model = tiny_model()
     persons = [BenchPerson(picture(i), box_mask(), picture(10 + i)) for i in range(2)]

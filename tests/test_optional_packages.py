@@ -56,6 +56,7 @@ print(json.dumps({" ".join(blocked): case(blocked) for blocked in cases}))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="the cases are forked")
 def test_every_node_registers_with_any_optional_package_missing(tmp_path):
     line = [sys.executable, "-c", _LOAD, str(ROOT), str(tmp_path), *OPTIONAL]

@@ -251,6 +251,7 @@ def test_lora_of_convolutions_text_encoder_and_output(tmp_path: Path) -> None:
     assert torch.allclose(got, was + out_up @ out_down, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_lora_on_a_copy_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     model, plain, merged = tiny_model(), tiny_model(), tiny_model()
     down, up = halves(model.unet.get_submodule(QUERY))

@@ -306,6 +306,7 @@ def test_cancel_stops_within_a_step_and_frees_what_it_held(
     assert [ref for ref in calls if ref() is not None] == []
 
 
+@pytest.mark.slow
 def test_ten_runs_hold_what_one_held(model: TryOnModel, condition: Condition) -> None:
     def held() -> int:
         gc.collect()

@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
 def _images(args: argparse.Namespace) -> int:
     from ...unifashion_core.caption.folder import caption_folder
     from ...unifashion_core.caption.targets import find_targets
-    from ..caption import describe
+    from ..caption_many import describe
     from ._progress import ProgressLine
 
     style = _style(args)
@@ -143,7 +143,7 @@ def _gallery(args: argparse.Namespace) -> int:
     from ...unifashion_core.caption.gallery_captions import caption_gallery
     from ...unifashion_core.retrieval.store import open_gallery
     from ...unifashion_core.retrieval.writer import open_writer
-    from ..caption import describe_gallery
+    from ..caption_many import describe_gallery
     from ._progress import ProgressLine
 
     style = _style(args)
