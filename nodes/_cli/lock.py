@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ._lock import PLATFORMS, normal_name, read_requirements
+from ._lowest import LOWEST, write_lowest
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 SECTIONS = ("run", "train", "test")
@@ -58,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PYTHON=WORDS",
         help="what was run with a section",
     )
+    parser.add_argument(
+        "--lowest",
+        action="store_true",
+        help=f"only write {LOWEST.as_posix()} anew: our lower bounds, for the tests",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,6 +71,9 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("needs Python 3.11 or newer with uv and packaging (see --help)")
     import tomllib
 
+    if args.lowest:
+        print(f"{write_lowest(args.pack, args.hold or HELD).name}: written.", file=sys.stderr)
+        return 0
     requires = read_requires(args.pack)
     with tempfile.TemporaryDirectory() as folder:
         resolved = tomllib.loads(_resolve(Path(folder), requires, args.hold or list(HELD)))

@@ -8,6 +8,7 @@ that the CPU lacks, hence the look at the CPU's features before anything is comp
 from __future__ import annotations
 
 import ctypes
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from typing import Any
 import numpy.typing as npt
 
 from ...deps import require
+from ...errors import MissingPackageError
 from .assembly import Assembly
 from .instructions import X86, Instructions
 
@@ -26,11 +28,22 @@ declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 """
 
 
+_LOG = logging.getLogger("unifashion.retrieval")
+_MINIMUM = "0.45"  # with numba 0.62; before, a pointer told the type of what it points to
+
+
+@lru_cache(maxsize=1)
 def available_instructions() -> list[Instructions]:
-    """What this CPU can run and llvmlite can write, fastest first; empty without llvmlite."""
+    """What this CPU can run and llvmlite can write, fastest first; empty without llvmlite, or with
+    one that is too old, which the log says."""
     if find_spec("llvmlite") is None:
         return []
-    features = require("llvmlite.binding").get_host_cpu_features()
+    try:
+        binding = require("llvmlite.binding", package="llvmlite", minimum=_MINIMUM)
+    except MissingPackageError as e:
+        _LOG.warning("search goes on with a slower scan: %s", e)
+        return []
+    features = binding.get_host_cpu_features()
     return [how for how in X86 if how.available(features)]
 
 
