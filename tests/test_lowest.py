@@ -45,4 +45,4 @@ def test_each_lower_bound_is_in_the_list_as_it_stands(pack, lowest, rows):
 def test_ci_tests_the_lower_bounds_first():
     script = (ROOT / ".ci" / "run").read_text("utf-8")
     assert "tests/lowest-python3.11.txt" in script
-    assert script.index("test --quick --python") < script.index("exec ")
+    assert script.index("run.py test --quick --python") < script.index("run.py test </dev/null")
