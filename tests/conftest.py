@@ -91,7 +91,23 @@ def _no_patience() -> str | None:
     )
 
 
-_TIERS = {"long": _no_patience, "browser": _no_browser, "gpu": _no_card, "comfy": _no_comfyui}
+def _no_image_processors() -> str | None:
+    """The oldest transformers of ours want torchvision for every image; ComfyUI brings it."""
+    import transformers
+
+    lacking = vars(transformers.AutoImageProcessor).get("_backends", ())  # of its stand-in class
+    if "torchvision" not in lacking:
+        return None
+    return f"transformers {transformers.__version__} reads images with torchvision alone"
+
+
+_TIERS = {
+    "long": _no_patience,
+    "browser": _no_browser,
+    "gpu": _no_card,
+    "comfy": _no_comfyui,
+    "image_processors": _no_image_processors,
+}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

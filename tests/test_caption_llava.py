@@ -131,6 +131,7 @@ def inputs_of(captioner: VlmCaptioner) -> Any:
     return captioner.prompts.batch([picture(0), picture(1)], "describe this garment")
 
 
+@pytest.mark.image_processors
 def test_whole_llava_has_the_logits_of_transformers_own_folder(shelf: Path) -> None:
     ours, theirs = load(shelf / "llava-v1.5-tiny"), load(shelf / "llava-hf")
     assert recognise_captioner(shelf / "llava-v1.5-tiny") == "llava"
@@ -146,6 +147,7 @@ def test_whole_llava_has_the_logits_of_transformers_own_folder(shelf: Path) -> N
     assert ours.caption([picture(0), picture(1)]) == theirs.caption([picture(0), picture(1)])
 
 
+@pytest.mark.image_processors
 def test_tower_inside_the_file_is_used(shelf: Path, tmp_path: Path) -> None:
     """Its heads can't be read from the weights at this size, so the CLIP config is beside it."""
     whole = write_original(tmp_path / "whole", shelf / "llava-hf", tower=True)
@@ -158,6 +160,7 @@ def test_tower_inside_the_file_is_used(shelf: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(logits(ours.network, inputs), wanted)
 
 
+@pytest.mark.image_processors
 def test_added_rows_are_never_generated(shelf: Path) -> None:
     captioner = load(shelf / "llava-v1.5-tiny")
     network: Any = captioner.network
@@ -220,6 +223,7 @@ def merged_by_hand(shelf: Path, folder: Path) -> Any:
     return LlavaForConditionalGeneration.from_pretrained(hand).eval()
 
 
+@pytest.mark.image_processors
 @pytest.mark.parametrize("base", ["llava-hf", "llava-v1.5-tiny"])
 def test_lora_folder_has_the_logits_of_hand_merged_weights(shelf: Path, base: str) -> None:
     folder = lora_folder(shelf, f"lora-on-{base}", base)

@@ -288,6 +288,7 @@ def test_attributes_come_as_values_json_category_and_colour(host):
     assert len(result.values("format")) == 6
 
 
+@pytest.mark.image_processors
 def test_a_folder_of_the_models_captions_under_the_manager_with_two_networks(pack, base):
     blip2_folder(base / "models" / "unifashion_captioners" / "blip2")
     host = pack.make_host(base)  # its combos are read when the nodes are listed

@@ -27,7 +27,7 @@ from unifashion_core.errors import (
 )
 from unifashion_core.types import Captioner
 
-pytestmark = pytest.mark.usefixtures("_offline")
+pytestmark = [pytest.mark.usefixtures("_offline"), pytest.mark.image_processors]
 QUICK = GREEDY.changed(max_tokens=4)
 IMAGES = (picture(0), picture(1, (60, 30)), picture(2, (30, 30)))
 

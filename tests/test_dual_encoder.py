@@ -22,6 +22,8 @@ from unifashion_core.encoder.dual import DualEncoder, load_dual
 from unifashion_core.errors import AbilityError, CheckpointError, InputError, ShapeError
 from unifashion_core.types import ImageEncoder, PairScorer, TextEncoder
 
+pytestmark = pytest.mark.image_processors
+
 SIDE: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
 SIDE["num_attention_heads"] = 4
 TEXTS = ["a red dress", "red", "a long blue shirt with red sleeves"]

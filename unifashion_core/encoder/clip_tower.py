@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..attention import AttentionBackend, register_with_transformers
+from ..attention import AttentionBackend, math_attention, register_with_transformers
 from ..deps import require
 from ..errors import CheckpointError, ShapeError
+from ..weights import place_tensor, read_weights
 from .config import TowerConfig
 
 _MINIMUM = "4.53"  # the first with a mask interface
@@ -78,29 +79,43 @@ def read_clip_tower(folder: Path) -> tuple[TowerConfig, dict[str, Tensor]]:
         CheckpointError: If the folder holds something else, or only some of the weights.
         MissingPackageError: If transformers is absent or too old.
     """
-    transformers: Any = require("transformers", minimum=_MINIMUM)
-    try:
-        model, report = transformers.CLIPVisionModel.from_pretrained(
-            str(folder), local_files_only=True, output_loading_info=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, RuntimeError, TypeError) as e:
-        raise CheckpointError(
-            f"CLIP tower {folder.name!r}: transformers can't read it ({e}). "
-            "Give the folder of a CLIPVisionModel: config.json and model.safetensors."
-        ) from e
-    missing = sorted(k for k in report["missing_keys"] if "position_ids" not in k)
+    config = _read_config(folder)
+    with torch.device("meta"):
+        wanted = ClipTower(config, math_attention()).state_dict().keys()
+    # Read here and not by transformers: 5.8 gives one of the two ways to name these weights other
+    # values without a word.
+    stored = {_PREFIX + k.removeprefix(_PREFIX): v for k, v in read_weights(folder).tensors.items()}
+    missing = sorted(k for k in wanted if k not in stored and "position_ids" not in k)
     if missing:
         raise CheckpointError(
             f"CLIP tower {folder.name!r}: {len(missing)} weights are missing ({missing[0]}, ...). "
             "Give a complete CLIPVisionModel folder."
         )
-    found = model.config
+    where = f"CLIP tower {folder.name!r}"
+    return config, {
+        name: place_tensor(stored[name], "cpu", torch.float32, f"{where}: {name}")
+        for name in wanted
+        if name in stored
+    }
+
+
+def _read_config(folder: Path) -> TowerConfig:
+    transformers: Any = require("transformers", minimum=_MINIMUM)
+    try:
+        if not (folder / "config.json").is_file():  # transformers would take its defaults
+            raise ValueError("there is no config.json")
+        found = transformers.CLIPVisionConfig.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, RuntimeError, TypeError) as e:
+        raise CheckpointError(
+            f"CLIP tower {folder.name!r}: transformers can't read it ({e}). "
+            "Give the folder of a CLIPVisionModel: config.json and model.safetensors."
+        ) from e
     if found.hidden_act not in ("gelu", "quick_gelu"):
         raise CheckpointError(
             f"CLIP tower {folder.name!r}: its activation is {found.hidden_act!r}, "
             "wanted gelu or quick_gelu. Give an original CLIP vision model."
         )
-    config = TowerConfig(
+    return TowerConfig(
         kind="clip_vit",
         image_size=found.image_size,
         patch_size=found.patch_size,
@@ -111,5 +126,3 @@ def read_clip_tower(folder: Path) -> tuple[TowerConfig, dict[str, Tensor]]:
         layer_norm_eps=found.layer_norm_eps,
         activation=found.hidden_act,
     )
-    state: dict[str, Tensor] = model.state_dict()
-    return config, {_PREFIX + k.removeprefix(_PREFIX): v for k, v in state.items()}

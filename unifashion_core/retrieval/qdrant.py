@@ -27,7 +27,7 @@ def connect(url: str, collection: str) -> QdrantPoints:
     Raises:
         MissingPackageError: If qdrant-client isn't installed.
     """
-    client = require("qdrant_client", package="qdrant-client", minimum="1.12")
+    client = require("qdrant_client", package="qdrant-client", minimum="1.19.1")
     key = os.environ.get(KEY) or None
     made = client.QdrantClient(url=url, api_key=key, timeout=_TIMEOUT_S, check_compatibility=False)
     return QdrantPoints(made, collection)
