@@ -121,6 +121,7 @@ def test_an_encoder_can_be_given_as_captioner(command, encoder, photos, capsys):
     assert first == second
 
 
+@pytest.mark.image_processors
 def test_a_vision_language_folder_captions_with_the_encoders_attributes(
     command, photos, tmp_path, capsys
 ):
