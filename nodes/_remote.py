@@ -122,7 +122,7 @@ class ServerPool:
     """
 
     def __init__(self, urls: Sequence[str], headers: Mapping[str, str] | None = None):
-        self.aiohttp: Any = require("aiohttp", minimum="3.9")
+        self.aiohttp: Any = require("aiohttp", minimum="3.11.8")
         self.urls = [_checked(url) for url in dict.fromkeys(u.rstrip("/") for u in urls)]
         self.headers = dict(headers or {})
         self.states = {url: ServerState() for url in self.urls}

@@ -44,8 +44,8 @@ class HostServer:
     """
 
     def __init__(self, host: Host, *, port: int = 0, pack: Path | None = None, page: bool = False):
-        self.aiohttp: Any = require("aiohttp", minimum="3.9")
-        self.web: Any = require("aiohttp.web", package="aiohttp", minimum="3.9")
+        self.aiohttp: Any = require("aiohttp", minimum="3.11.8")
+        self.web: Any = require("aiohttp.web", package="aiohttp", minimum="3.11.8")
         self.host = host
         self.queue = PromptQueue(host, self._send, self._takes_metadata)
         self.files = FileRoutes(host.folders)

@@ -27,7 +27,7 @@ class FileRoutes:
     """
 
     def __init__(self, folders: Folders):
-        self.web: Any = require("aiohttp.web", package="aiohttp", minimum="3.9")
+        self.web: Any = require("aiohttp.web", package="aiohttp", minimum="3.11.8")
         self.folders = folders
         self.settings: dict[str, Any] = {"Comfy.TutorialCompleted": True}
 

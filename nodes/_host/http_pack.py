@@ -23,7 +23,7 @@ class PackRoutes:
     """
 
     def __init__(self, root: Path | None):
-        self.web: Any = require("aiohttp.web", package="aiohttp", minimum="3.9")
+        self.web: Any = require("aiohttp.web", package="aiohttp", minimum="3.11.8")
         self.root = root
 
     def routes(self) -> list[tuple[str, str, Any]]:
