@@ -2,7 +2,7 @@
 
 Each NAME.json gets its nodes laid out from left to right, with a note node of notes/NAME.md. A twin
 that lacks a widget which its node has now gets it, with the default that the page would send. With
---thumbnails the graphs are run, and the last picture that each shows becomes NAME.jpg. The subgraph
+--thumbnails the graphs are run, and what each shows last becomes NAME.jpg. The subgraph
 blueprints of subgraphs/ are made too.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Graph = dict[str, Any]
 
+_THUMBNAIL, _THUMBNAIL_ACROSS = 512, 4  # its longer side, and how many pictures beside each other
 _THUMBNAILS = ("SaveImage", "UniFashion_ContactSheet")  # whose picture is shown, the later first
 _WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 
@@ -50,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
             text = json.dumps(graph, indent=1, ensure_ascii=False) + "\n"
             (folder / twin.name).write_text(text, "utf-8")
             if args.thumbnails:
-                picture = _shown(prompt, host.run(prompt), host.folders)
-                _thumbnail(picture, folder / f"{twin.stem}.jpg")
+                pictures = _shown(prompt, host.run(prompt), host.folders)
+                _thumbnail(pictures, folder / f"{twin.stem}.jpg")
             print(folder / twin.name)
         for blueprint in BLUEPRINTS:
             path = args.pack / "subgraphs" / f"{blueprint.name}.json"
@@ -244,8 +246,8 @@ def _note_node(node_id: int, note: str) -> Graph:
     }
 
 
-def _shown(prompt: Graph, result: Any, folders: Folders) -> Path:
-    """A run's contact sheet, else the first picture that it saved, else that it showed last."""
+def _shown(prompt: Graph, result: Any, folders: Folders) -> list[Path]:
+    """A run's contact sheet, else the first picture that it saved, else those that it showed last."""
 
     def path(file: Graph) -> Path:
         root = folders.output if file["type"] == "output" else folders.temp
@@ -256,12 +258,24 @@ def _shown(prompt: Graph, result: Any, folders: Folders) -> Path:
         return _THUMBNAILS.index(kind) if kind in _THUMBNAILS else -1, last.stat().st_mtime_ns
 
     chosen = max((node for node, ui in result.ui.items() if ui.get("images")), key=rank)
-    return path(result.ui[chosen]["images"][0])
+    shown = [path(file) for file in result.ui[chosen]["images"]]
+    return shown[:1] if prompt[chosen]["class_type"] in _THUMBNAILS else shown
 
 
-def _thumbnail(path: Path, target: Path) -> None:
+def _thumbnail(paths: list[Path], target: Path) -> None:
+    """One picture; of many, squares side by side, as many as fill whole rows."""
     from PIL import Image, ImageOps
 
-    with Image.open(path) as picture:
-        small = ImageOps.contain(picture.convert("RGB"), (512, 512))
-    small.save(target, quality=88)
+    across = min(_THUMBNAIL_ACROSS, math.isqrt(len(paths)))
+    side = _THUMBNAIL // across
+    tiles: list[Image.Image] = []
+    for path in paths[: across * across]:
+        with Image.open(path) as picture:
+            tiles.append(ImageOps.contain(picture.convert("RGB"), (side, side)))
+    page = tiles[0]
+    if across > 1:
+        page = Image.new("RGB", (across * side, across * side), "white")
+        for number, tile in enumerate(tiles):
+            down, right = divmod(number, across)
+            page.paste(tile, (right * side, down * side))
+    page.save(target, quality=88)
