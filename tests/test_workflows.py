@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,48 @@ def test_template_is_made_from_its_twin(pack, host, name):
     note = (ROOT / "workflows" / "notes" / f"{name}.md").read_text("utf-8")
     made = pack.module("nodes._cli.workflows").to_template(twin(name), host.object_info(), note)
     assert json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8")) == made
+
+
+def crossed(boxes, wires, title=30):
+    """Wires with each node that they pass behind, point by point."""
+    found = []
+    for source, down, target, to in wires:
+        x, y, width, _ = boxes[source]
+        start, end = (x + width, y + down), (boxes[target][0], boxes[target][1] + to)
+        reach = math.dist(start, end) / 4
+        pulls = (start, (start[0] + reach, start[1]), (end[0] - reach, end[1]), end)
+        for name, (left, top, wide, high) in boxes.items():
+            if name in (source, target):
+                continue
+            for step in range(201):
+                t = step / 200
+                shares = ((1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t**2, t**3)
+                a, b = (sum(s * p[k] for s, p in zip(shares, pulls, strict=True)) for k in (0, 1))
+                if left <= a <= left + wide and top - title <= b <= top + high:
+                    found.append((source, target, name))
+                    break
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_wire_of_a_template_passes_behind_a_node(pack, host, name):
+    saved = json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8"))
+    boxes = {str(node["id"]): (*node["pos"], *node["size"]) for node in saved["nodes"]}
+    wires = pack.module("nodes._cli.workflows").wires(twin(name), host.object_info())
+    assert len(wires) == len(saved["links"]) > 0
+    assert crossed(boxes, wires) == []
+
+
+def test_a_wire_behind_a_node_is_found_and_freed(pack):
+    wires = pack.module("nodes._cli._wires")
+    boxes = {"a": (0, 0, 300, 200), "b": (350, 0, 300, 400), "c": (700, 0, 300, 200)}
+    through = [("a", 14, "b", 14), ("b", 14, "c", 14), ("a", 34, "c", 34)]
+    assert [node for _, node in wires.behind(boxes, through)] == ["b"]
+    assert crossed(boxes, through) == [("a", "c", "b")]
+    made = wires.freed(boxes, through)
+    assert wires.behind(made, through) == crossed(made, through) == []
+    assert {name: box[2:] for name, box in made.items()} == {n: b[2:] for n, b in boxes.items()}
+    assert wires.freed(made, through) == made
 
 
 @pytest.mark.parametrize("name", NAMES)

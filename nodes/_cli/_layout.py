@@ -13,6 +13,7 @@ Colours = dict[str, str]
 GAP = 50
 _ROW, _TITLE = 28, 34
 _WIDTH = 340
+_SOCKET, _SOCKET_ROW, _WIDGET_ROW = 14, 20, 24  # as both renderers draw them
 _MULTILINE, _TEXT = 90, 150
 _TALLEST = 1600  # a taller column goes on beside itself
 _NOTE_WIDTH, _NOTE_LETTERS, _NOTE_LINE = 400, 56, 19
@@ -138,6 +139,16 @@ def first_view(boxes: Iterable[tuple[int, int, int, int]]) -> Graph:
         "scale": scale,
         "offset": [round(e / scale) - s for e, s in zip(_EDGE, (left, top), strict=True)],
     }
+
+
+def socket_height(place: int) -> int:
+    """How far below a node's upper edge the middle of a socket is."""
+    return _SOCKET + place * _SOCKET_ROW
+
+
+def widget_height(rows: int, box: bool) -> int:
+    """What a widget takes in height."""
+    return rows * _WIDGET_ROW + box * _MULTILINE
 
 
 def colours(kind: str) -> Colours:

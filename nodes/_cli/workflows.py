@@ -1,9 +1,9 @@
 """Make the templates of workflows/ from their API twins in workflows/api and their notes.
 
-Each NAME.json gets its nodes laid out from left to right, with a note node of notes/NAME.md. A twin
-that lacks a widget which its node has now gets it, with the default that the page would send. With
---thumbnails the graphs are run, and what each shows last becomes NAME.jpg. The subgraph
-blueprints of subgraphs/ are made too.
+Each NAME.json gets its nodes laid out from left to right, no wire behind a node that it has no part
+in, with a note node of notes/NAME.md. A twin that lacks a widget which its node has now gets it,
+with the default that the page would send. With --thumbnails the graphs are run, and what each shows
+last becomes NAME.jpg. The subgraph blueprints of subgraphs/ are made too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,19 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._layout import GAP, LEGEND, YELLOW, Shape, colours, first_view, note_size, places
+from ._layout import (
+    GAP,
+    LEGEND,
+    YELLOW,
+    Shape,
+    colours,
+    first_view,
+    note_size,
+    places,
+    socket_height,
+    widget_height,
+)
+from ._wires import Box, Wire, freed
 
 if TYPE_CHECKING:
     from .._host import Folders
@@ -109,14 +121,40 @@ def to_template(prompt: Graph, info: Graph, note: str | None) -> Graph:
     }
 
 
-def _places(prompt: Graph, info: Graph) -> list[tuple[str, tuple[int, int, int, int]]]:
+def _places(prompt: Graph, info: Graph) -> list[tuple[str, Box]]:
     """Ids with x, y, width and height, from left to right."""
     sources = {
         node_id: [value[0] for value in node["inputs"].values() if is_link(value)]
         for node_id, node in prompt.items()
     }
     shapes = {node_id: _shape(node, info[node["class_type"]]) for node_id, node in prompt.items()}
-    return sorted(places(sources, shapes).items(), key=lambda item: (*item[1][:2], item[0]))
+    found = freed(places(sources, shapes), wires(prompt, info))
+    return sorted(found.items(), key=lambda item: (*item[1][:2], item[0]))
+
+
+def wires(prompt: Graph, info: Graph) -> list[Wire]:
+    """Between which nodes wires go, and how far down each they start and end.
+
+    Args:
+        prompt: Nodes by id, as `/prompt` takes them.
+        info: `/object_info` of the nodes.
+    """
+    found: list[Wire] = []
+    for node_id, node in prompt.items():
+        about = info[node["class_type"]]
+        entries = declared_inputs(about)
+        sockets = [name for name, entry in entries if not is_widget(entry)]
+        heights = {name: socket_height(place) for place, name in enumerate(sockets)}
+        below = socket_height(max(len(sockets), len(about["output"])))
+        for name, entry in entries:
+            if is_widget(entry):
+                heights[name] = below
+                rows = 1 + _is_seed(entry)
+                below += widget_height(rows, bool(_options(entry).get("multiline")))
+        for name, value in node["inputs"].items():
+            if is_link(value):
+                found.append((value[0], socket_height(value[1]), node_id, heights[name]))
+    return found
 
 
 def _shape(node: Graph, info: Graph) -> Shape:
@@ -132,7 +170,7 @@ def _node(
     node_id: str,
     prompt: Graph,
     info: Graph,
-    place: tuple[int, int, int, int],
+    place: Box,
     links: list[list[Any]],
 ) -> Graph:
     node, about = prompt[node_id], info[prompt[node_id]["class_type"]]
@@ -247,7 +285,7 @@ def _note_node(node_id: int, note: str) -> Graph:
 
 
 def _shown(prompt: Graph, result: Any, folders: Folders) -> list[Path]:
-    """A run's contact sheet, else the first picture that it saved, else those that it showed last."""
+    """A run's contact sheet, else its first saved picture, else those that it showed last."""
 
     def path(file: Graph) -> Path:
         root = folders.output if file["type"] == "output" else folders.temp
