@@ -53,15 +53,19 @@ class _Graph:
         self._result: Any = None
 
     def add(self, name: str, kind: str, /, **inputs: Any) -> None:
-        from .workflows import completed
+        from .workflows import completed, declared_inputs, is_widget
 
+        info = self._host.object_info()
+        # a choice may read like a node's name: what a widget gets by itself is a value
+        drawn = {k for k, entry in declared_inputs(info[f"UniFashion_{kind}"]) if is_widget(entry)}
         linked = {
             key: [value, 0] if value in self._nodes else list(value)
             for key, value in inputs.items()
-            if isinstance(value, (str, tuple)) and (value in self._nodes or value[0] in self._nodes)
+            if (isinstance(value, tuple) and value[0] in self._nodes)
+            or (isinstance(value, str) and value in self._nodes and key not in drawn)
         }
         node = {"class_type": f"UniFashion_{kind}", "inputs": {**inputs, **linked}}
-        self._nodes |= completed({name: node}, self._host.object_info())
+        self._nodes |= completed({name: node}, info)
 
     def run(self) -> None:
         """Run everything, each node's outputs kept."""
@@ -190,7 +194,7 @@ def _curate_pictures(host: Host) -> Iterator[tuple[str, list[Panel]]]:
     graph.add("groups", "ContactSheet", hits="twins", columns=4, cell=200)
     graph.add("query", "EncodeText", encoder="encoder", text="a red dress")
     _find(graph, "first", "query", 6)
-    graph.add("more", "MoreLikeThese", gallery="index", hits="first hits", like="3", query="query")
+    graph.add("more", "MoreLikeThese", gallery="index", hits="first hits", like="1", query="query")
     _find(graph, "second", "more", 6)
     graph.add("counts", "CountValues", gallery="index", column="category")
     graph.add("fewer", "RemoveFromGallery", gallery="index", hits="twins")
@@ -363,13 +367,19 @@ def _strip(panels: Sequence[Panel]) -> Image.Image:
 
 
 def _words(text: str, height: int) -> Image.Image:
-    """Words on paper, broken into lines."""
+    """Words on paper, broken into lines; in smaller letters where they are many."""
     import textwrap
 
     from PIL import Image, ImageDraw, ImageFont
 
-    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 30) or [""]]
     page = Image.new("RGB", (270, height), _PAPER)
-    font = ImageFont.load_default(17)
-    ImageDraw.Draw(page).multiline_text((8, 8), "\n".join(lines), _INK, font, spacing=6)
+    draw = ImageDraw.Draw(page)
+    for letters, size in ((30, 17), (34, 15), (39, 13)):
+        lines = [
+            part for line in text.splitlines() for part in textwrap.wrap(line, letters) or [""]
+        ]
+        words, font = "\n".join(lines), ImageFont.load_default(size)
+        if draw.multiline_textbbox((8, 8), words, font, spacing=6)[3] <= height:
+            break
+    draw.multiline_text((8, 8), words, _INK, font, spacing=6)
     return page
