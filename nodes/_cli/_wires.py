@@ -86,7 +86,8 @@ class _Board:
         start, end = self.ends(places)
         reach = np.sqrt(((end - start) ** 2).sum(1, keepdims=True)) / 4 * [1, 0]
         points = (start, start + reach, end - reach, end)
-        curve = sum(b[:, None] * p for b, p in zip(_BEZIER, points, strict=True))[:, :, None]
+        drawn = np.stack([b[:, None] * p for b, p in zip(_BEZIER, points, strict=True)])
+        curve = drawn.sum(0)[:, :, None]
         low = places - [_CLEAR, _CLEAR + TITLE]
         high = places + self.sizes + _CLEAR
         return ((curve > low) & (curve < high)).all(-1).sum(0) * ~self.own
