@@ -89,6 +89,7 @@ def finished(paths: CaptionPaths) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_interrupted_run_ends_bit_for_bit_as_the_unbroken_one(
     paths: CaptionPaths, finished: Path, tmp_path: Path
 ) -> None:

@@ -34,6 +34,9 @@ from unifashion_core.training.tryon_layout import read_worn
 from unifashion_core.training.wardrobe_pairs import PairsConfig, build_pairs
 from unifashion_core.wardrobe import sample_garment
 
+# Nine persons are dressed and drawn first.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -41,6 +41,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 8])
 @pytest.mark.parametrize("region", ["upper", "lower"])
 def test_a_mirrored_photo_gives_nearly_the_mirrored_mask(networks, seed, region):
@@ -49,6 +50,7 @@ def test_a_mirrored_photo_gives_nearly_the_mirrored_mask(networks, seed, region)
     assert iou(mirrored[:, ::-1], mask_of(photo, networks, region)) > 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 8])
 def test_a_moved_person_gives_nearly_the_moved_mask(networks, seed):
     photo = mannequin(seed)
@@ -61,6 +63,7 @@ def test_a_moved_person_gives_nearly_the_moved_mask(networks, seed):
     assert iou(*masks) > 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size", [(64, 85), (64, 320), (320, 64), (1200, 6000), (6000, 1200), (4000, 6000)]
 )
@@ -80,6 +83,7 @@ def test_any_size_and_shape_gives_the_mask_of_the_person(networks, size):
     assert mask.sum() == mask[top : top + within[1], left : left + within[0]].sum()
 
 
+@pytest.mark.slow
 def test_eight_photos_give_what_each_gives_alone(networks):
     photos = [to_tensor(mannequin(3))] + [to_tensor(ImageOps.mirror(mannequin(3)))] * 3
     shared = Preparer(lambda: networks, PreparationCache())

@@ -113,6 +113,7 @@ def test_a_clash_of_stems_and_a_run_in_which_all_fail_end_with_one(command, phot
     assert "can't be read" in err
 
 
+@pytest.mark.slow
 def test_bench_masks_writes_a_sheet_of_any_photos(command, pack, photo, tmp_path):
     wardrobe = pack.module("unifashion_core.wardrobe")
     photos = tmp_path / "mine"

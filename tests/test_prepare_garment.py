@@ -52,6 +52,7 @@ def test_a_flat_lay_is_cut_out_as_it_was_drawn(category):
     assert torch.equal(cut.image[whole], image[whole])
 
 
+@pytest.mark.slow
 def test_white_on_white_is_cut_out_by_its_grain():
     generator = torch.Generator().manual_seed(0)
     image = torch.full((256, 256, 3), 0.98)

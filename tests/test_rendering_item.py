@@ -97,6 +97,7 @@ def worst(a: torch.Tensor | None, b: torch.Tensor | None) -> float:
     return float((a - b).abs().max())
 
 
+@pytest.mark.slow
 def test_outside_the_mask_the_photo_stays_bit_for_bit(tools, items):
     made = render_items(tools, items, FEW)
     for item, result in zip(items, made.results, strict=True):

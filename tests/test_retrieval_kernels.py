@@ -163,6 +163,7 @@ def test_a_batch_gives_each_querys_best(kernel: Kernel, kind: str) -> None:
         check(ranking, query, values, placement.items.ids, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top_k", [10, 100])
 def test_the_pocket_encoders_features_give_the_full_scans_best(
     kernel: Kernel, top_k: int, pocket_tokens: np.ndarray

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache, lru_cache
 
 import numpy as np
 import pytest
@@ -47,6 +48,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(two_passes, "MOST_LEFT", 1.0)
 
 
+@cache
 def images(kind: str) -> np.ndarray:
     random = np.random.default_rng(4)
     if kind in ("tight", "spread"):
@@ -75,12 +77,18 @@ def copies_of(kernel: Kernel, placement: Placement) -> tuple[CoarseScan, Coarse]
 KINDS = ["tight", "spread", "copies", "one number holds all", *SHAPES]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("top_k", [1, 10, 100])
-def test_the_best_are_the_full_scans(kernel: Kernel, kind: str, top_k: int) -> None:
-    values = images(kind)
-    placement = placed(values)
+@lru_cache(maxsize=1)
+def made(kernel: Kernel, kind: str) -> Placement:
+    """Images with their coarse copies, once for the tests of one kind that follow each other."""
+    placement = placed(images(kind))
     copies_of(kernel, placement)
+    return placement
+
+
+@pytest.mark.parametrize("top_k", [1, 10, 100])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_best_are_the_full_scans(kernel: Kernel, kind: str, top_k: int) -> None:
+    values, placement = images(kind), made(kernel, kind)
     for seed in range(3):
         query = parts_of(query_vectors(values, 1, seed), [(1, 1.0)])
         (found,) = rank(placement, [query], top_k=top_k, kernel=kernel)
@@ -130,6 +138,7 @@ def test_bounds_hold_for_every_token(kernel: Kernel, kind: str) -> None:
         assert (excess <= 2.1 * margin.of(placement.bounds[places[some]])).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITTEN_OUT)
 @pytest.mark.parametrize("kind", ["copies", "many", "a block", "spread"])
 def test_programs_for_other_cpus_find_the_same(name: str, kind: str) -> None:

@@ -64,6 +64,19 @@ def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"))
 
 
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(parse(path)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten() -> Iterator[None]:
+    """The trees of all files are a million objects: none of them stays for other files' tests."""
+    yield
+    for kept in (parse, nodes_of, imports_of):
+        kept.cache_clear()
+
+
 def module_name(path: Path) -> str:
     """`nodes._cli.index` for nodes/_cli/index.py, `nodes` for its __init__, "" for the root."""
     parts = path.relative_to(ROOT).with_suffix("").parts
@@ -81,31 +94,33 @@ def imports_of(path: Path) -> tuple[Import, ...]:
     return tuple(_imports_of(path))
 
 
+def import_nodes(
+    node: ast.AST, for_types: bool = False, later: bool = False
+) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool, bool]]:
+    """Every import below a node, whether it is for types alone, and whether in a function."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield node, for_types, later
+    elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        for_types = True
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        later = True
+    if not isinstance(node, ast.expr):  # a file is mostly expressions, and none holds an import
+        for inner in ast.iter_child_nodes(node):
+            yield from import_nodes(inner, for_types, later)
+
+
 def _imports_of(path: Path) -> Iterator[Import]:
     name = module_name(path)
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     package = [p for p in package if p]
-    tree = parse(path)
-    for_types = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for inner in ast.walk(node)
-    }
-    later = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        when = (getattr(node, "lineno", 0), node in for_types, node in later)
+    for node, *where in import_nodes(parse(path)):
+        when = (node.lineno, *where)
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(name, alias.name, False, *when)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+        elif node.level == 0:
             yield Import(name, node.module or "", False, *when)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = package[: len(package) - (node.level - 1)]
             base += node.module.split(".") if node.module else []
             for alias in node.names:  # `from . import x` may name a module or a value
@@ -236,7 +251,7 @@ def test_nothing_shipped_touches_the_path_or_prints():
     wrong: list[str] = []
     for path in [*shipped(), ROOT / "run.py"]:
         where = path.relative_to(ROOT).as_posix()
-        for node in ast.walk(parse(path)):
+        for node in nodes_of(path):
             of = getattr(node.value, "id", "") if isinstance(node, ast.Attribute) else ""
             if isinstance(node, ast.Attribute) and (of, node.attr) == ("sys", "path"):
                 wrong.append(f"{where}:{node.lineno} sys.path")
@@ -298,7 +313,7 @@ def test_no_file_of_the_pack_runs_code_that_it_reads():
             for found in imports_of(path)
             if not found.relative and found.top in RUNS_CODE and found.module not in NAMES_ERRORS
         ]
-        for call in (node for node in ast.walk(parse(path)) if isinstance(node, ast.Call)):
+        for call in (node for node in nodes_of(path) if isinstance(node, ast.Call)):
             text, words = ast.unparse(call.func), {k.arg: k.value for k in call.keywords}
             if text in CALLS_THAT_RUN_CODE or text.endswith(("os.system", "os.popen")):
                 wrong.append(f"{where}:{call.lineno} {text}")
@@ -407,7 +422,7 @@ def test_functions_are_short_or_say_why():
     for path in [*shipped(), ROOT / "run.py"]:
         text = path.read_text("utf-8")
         lines = text.splitlines()
-        for node in ast.walk(parse(path)):
+        for node in nodes_of(path):
             if not isinstance(node, ast.FunctionDef) or node.name in DECLARATIONS:
                 continue
             whole = "\n".join(lines[node.lineno - 1 : node.end_lineno])

@@ -119,6 +119,7 @@ def test_a_picture_that_no_prompt_is_true_of_changes_no_prompt_loss() -> None:
     assert prompt_loss(scores[2:], verdicts[2:]) == 0.0
 
 
+@pytest.mark.slow
 def test_second_phase_resumes_exactly(data: Path, finished: Path, tmp_path: Path) -> None:
     whole = run(data, tmp_path / "whole", phase2_run(), phase=2, start=finished)
     run(data, tmp_path / "parts", phase2_run(), phase=2, start=finished, stop_after=1)

@@ -166,6 +166,7 @@ def with_origins(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_all_of_it_trains_and_resumes_exactly(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     data = with_origins(tmp_path / "data")

@@ -215,8 +215,9 @@ def test_lora_of_each_form_changes_its_layer_alone(
     save_file(state, tmp_path / "x.safetensors")
     assert apply_lora(model, tmp_path / "x.safetensors", 0.5) == 1
     scale = 0.5 * (1.0 / 2 if alpha_name else 1.0)
+    before = plain.unet.state_dict()
     for name, weight in model.unet.state_dict().items():
-        wanted = plain.unet.state_dict()[name]
+        wanted = before[name]
         if name == f"{QUERY}.weight":
             wanted = wanted + scale * (up @ down)
         assert torch.allclose(weight, wanted, atol=1e-6), name
@@ -263,9 +264,10 @@ def test_a_lora_on_a_copy_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     assert made.changed == {"unet": 1}
     assert made.model.context is model.context
     assert made.model.garment is model.garment
+    wanted, kept, before = (m.unet.state_dict() for m in (merged, model, plain))
     for name, weight in made.model.unet.state_dict().items():
-        assert torch.equal(weight, merged.unet.state_dict()[name]), name
-        assert torch.equal(model.unet.state_dict()[name], plain.unet.state_dict()[name]), name
+        assert torch.equal(weight, wanted[name]), name
+        assert torch.equal(kept[name], before[name]), name
     ours = {p.data_ptr() for p in made.model.unet.parameters()}
     assert not ours & {p.data_ptr() for p in model.unet.parameters()}
     back = with_lora(made.model, path, -0.5).model.unet.state_dict()

@@ -90,6 +90,7 @@ def lora_file(pack, folder, name="style.safetensors"):
     return name
 
 
+@pytest.mark.slow
 def test_a_lora_changes_the_picture_and_at_strength_0_nothing(pack, command, folder, capsys):
     lora = lora_file(pack, folder)
     words = ["--person", "person.png", "--garment", "shirt.png", "--out", "worn.png", *FEW]
@@ -106,6 +107,7 @@ def test_a_lora_changes_the_picture_and_at_strength_0_nothing(pack, command, fol
     assert not np.array_equal(whole[1], found[f"{lora}:-0.5"][1])
 
 
+@pytest.mark.slow
 def test_design_and_a_plan_take_a_lora_too(pack, command, folder, capsys):
     lora = lora_file(pack, folder)
     words = ["--text", "a red shirt", "--lora", f"{lora}:0.25", "--lora", lora]

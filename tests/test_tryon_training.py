@@ -92,6 +92,7 @@ def autoencoder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_autoencoder(data, tmp_path_factory.mktemp("ae"), _AUTOENCODER, _ATTENTION)
 
 
+@pytest.mark.slow
 def test_pairs_are_the_same_whenever_they_are_drawn_and_know_their_places(data: Path, tmp_path):
     build_pairs(tmp_path, 4, PairsConfig(size=64, height=128), part=(1, 2))
     (name, _), *_ = read_pairs(tmp_path, "train")
@@ -153,6 +154,7 @@ def test_decoder_alone_can_be_trained(data: Path, autoencoder: Path, tmp_path: P
     assert after.config.scale_factor == start.config.scale_factor
 
 
+@pytest.mark.slow
 def test_a_stopped_tryon_run_goes_on_exactly(data: Path, autoencoder: Path, tmp_path: Path):
     weights: list[dict[str, torch.Tensor]] = []
     folder = tmp_path
@@ -270,6 +272,7 @@ def test_principal_components_equal_those_of_numpy(data: Path):
         assert made[:, component].std() == pytest.approx(1.0, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_decoder_learns_from_guesses_and_the_rest_stays(data: Path, autoencoder: Path, tmp_path):
     start = load_autoencoder(autoencoder, _ATTENTION)
     paths = TryOnPaths(data, tmp_path / "tryon", CLIP_MERGES)

@@ -32,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
         "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",
         # One thread a process: small networks gain nothing from more, and processes fill the cores.
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        # Threads that wait for work leave the cores to the others instead of spinning.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
     }
     failed = (
         []
