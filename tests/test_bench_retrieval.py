@@ -46,6 +46,7 @@ def test_features_are_seeded_and_as_far_apart_as_they_say() -> None:
         assert np.array_equal(features.f16, make_features(64, spread).f16)
 
 
+@pytest.mark.slow
 def test_the_figures_have_their_names(tmp_path: Path) -> None:
     figures = measure_retrieval(1000, 10, folder=tmp_path, store_figures=lambda _, folder: {
         "open_ms": 1.0, "disk_ratio": float(not any(folder.iterdir()))

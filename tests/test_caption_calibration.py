@@ -62,6 +62,7 @@ def test_the_namer_learns_colours_and_is_kept_whole(photos, tmp_path: Path):
         assert {"red": 5, "blue": 10, "white": 1}[colour] == int(shares.argmax())
 
 
+@pytest.mark.slow
 def test_the_namers_training_is_repeatable(photos):
     rng = np.random.default_rng(0)
     samples = [sample(SHADES[p.colours[0]], rng) for p in photos]

@@ -107,6 +107,7 @@ def test_interrupted_run_ends_bit_for_bit_as_the_unbroken_one(
         assert a.keys() == b.keys()
 
 
+@pytest.mark.slow
 def test_captioner_loads_and_has_the_logits_of_training(
     paths: CaptionPaths, finished: Path, encoder: MultimodalEncoder
 ) -> None:
@@ -134,6 +135,7 @@ def test_captioner_loads_and_has_the_logits_of_training(
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_only_projection_and_adapters_are_trained(paths: CaptionPaths, finished: Path) -> None:
     held = load_file(finished.parent / "checkpoint-000004" / "model.safetensors")
     assert {"lora_" in n or n.startswith("llm_proj.") for n in held} == {True}
@@ -143,6 +145,7 @@ def test_only_projection_and_adapters_are_trained(paths: CaptionPaths, finished:
     assert not any("lm_head" in n for n in held)
 
 
+@pytest.mark.slow
 def test_no_adapter_means_no_peft(
     paths: CaptionPaths, encoder: MultimodalEncoder, tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -175,6 +178,7 @@ def test_texts_are_instruction_caption_end_and_filling() -> None:
         caption_tokens(words, "describe", ["a"], 8)
 
 
+@pytest.mark.slow
 def test_the_prefix_knows_nothing_of_the_caption(
     paths: CaptionPaths, encoder: MultimodalEncoder
 ) -> None:
@@ -189,6 +193,7 @@ def test_the_prefix_knows_nothing_of_the_caption(
     assert batches[0].queries.shape[1] == encoder.tokens_per_image  # no text position among them
 
 
+@pytest.mark.slow
 def test_loss_is_the_mean_surprise_of_caption_and_end(paths: CaptionPaths) -> None:
     """Against one token after another."""
     llm = load_language_model(paths.llm, Placement(sdpa_attention()))
@@ -209,6 +214,7 @@ def test_loss_is_the_mean_surprise_of_caption_and_end(paths: CaptionPaths) -> No
     assert float(found) == pytest.approx(wanted, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_micro_batches_change_no_step(paths: CaptionPaths, tmp_path: Path) -> None:
     seen: dict[int, list[Progress]] = {1: [], 4: []}
     plain = replace(TINY, dropout=0.0, steps=2)
@@ -223,6 +229,7 @@ def test_micro_batches_change_no_step(paths: CaptionPaths, tmp_path: Path) -> No
     assert one == pytest.approx(four, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_loss_falls(paths: CaptionPaths, tmp_path: Path) -> None:
     seen: list[float] = []
     config = replace(TINY, steps=30, batch_size=6, micro_batch=6, save_every=100)
@@ -230,6 +237,7 @@ def test_loss_falls(paths: CaptionPaths, tmp_path: Path) -> None:
     assert sum(seen[-3:]) < 0.7 * sum(seen[:3])
 
 
+@pytest.mark.slow
 def test_another_run_in_the_same_folder_is_refused(paths: CaptionPaths, tmp_path: Path) -> None:
     run(paths, tmp_path, stop_after=2)
     with pytest.raises(CheckpointError, match="it holds a run with other rank"):

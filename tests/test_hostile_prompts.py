@@ -131,6 +131,7 @@ def test_a_plain_value_in_place_of_a_link_is_refused_in_our_words(pack, tmp_path
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bomb.png", "wide.png", "text_bomb.png", "cut.jpg", "text.png"])
 def test_a_bomb_or_a_damaged_picture_is_refused_by_both_readers(pack, tmp_path, name):
     hostile_values.picture_files(tmp_path / "input")

@@ -385,6 +385,7 @@ def test_every_trained_weight_gets_a_gradient(model: UniFashionEncoderModel) -> 
     assert without == set()
 
 
+@pytest.mark.slow
 def test_loss_falls_when_trained(model: UniFashionEncoderModel) -> None:
     student = random_model(small_config(dropout=0.0), seed=9).train()
     optimiser = torch.optim.AdamW(student.parameters(), lr=2e-3)

@@ -95,6 +95,7 @@ def test_eight_photos_give_what_each_gives_alone(networks):
         assert made.note == alone.note
 
 
+@pytest.mark.slow
 def test_a_large_photo_is_looked_at_in_its_work_copy_and_told_in_its_own_pixels(networks):
     small = mannequin(3)
     large = small.resize((small.width * 8, small.height * 8), Image.Resampling.BICUBIC)

@@ -58,6 +58,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
+@pytest.mark.slow
 def test_a_plan_is_made_counted_and_gone_on_with(render, folder, tmp_path, capsys):
     out = tmp_path / "out"
     words = [folder / "plan.csv", "--model", folder / "tiny", "--out", out, "--json"]

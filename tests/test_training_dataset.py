@@ -62,12 +62,14 @@ def test_no_held_out_photo_gets_in(photos: tuple[Path, list[Photo]], built: Path
     assert not held & (names - {"phase1", "phase2", "vocab"})
 
 
+@pytest.mark.slow
 def test_every_source_and_kind_of_edit_is_there(built: Path) -> None:
     assert {r.source for r in read_phase1(built)} == {"photo", "recoloured", "wardrobe"}
     kinds = {t.source for t in read_phase2(built)}
     assert {"colour", "same", "category", "wardrobe"} <= kinds
 
 
+@pytest.mark.slow
 def test_captions_are_true_of_their_pictures_and_targets_of_theirs(built: Path) -> None:
     records = read_phase1(built)
     reader = ClaimReader()
@@ -80,10 +82,12 @@ def test_captions_are_true_of_their_pictures_and_targets_of_theirs(built: Path) 
     assert [pairs[i][0] for i in places if verdicts[i] != YES] == []
 
 
+@pytest.mark.slow
 def test_target_never_is_its_own_reference(built: Path) -> None:
     assert all(t.reference != t.target for t in read_phase2(built))
 
 
+@pytest.mark.slow
 def test_vocabulary_knows_every_word(built: Path) -> None:
     tokenizer = Tokenizer.from_file(built / "vocab.txt")
     texts = [c for r in read_phase1(built) for c in r.captions]
@@ -92,6 +96,7 @@ def test_vocabulary_knows_every_word(built: Path) -> None:
     assert tokenizer.encode(["a zyzzyva dress"]).unknown_words == (("zyzzyva",),)
 
 
+@pytest.mark.slow
 def test_same_seed_same_folder(
     photos: tuple[Path, list[Photo]], built: Path, tmp_path: Path
 ) -> None:
@@ -107,6 +112,7 @@ def test_changed_photo_stops_it(photos: tuple[Path, list[Photo]], tmp_path: Path
         build_dataset(photos[0], tmp_path, SMALL, photos=other)
 
 
+@pytest.mark.slow
 def test_lines_are_plain_json(built: Path) -> None:
     line = json.loads((built / "phase1.jsonl").read_text().splitlines()[0])
     assert set(line) == {"image", "captions", "attributes", "source", "origin"}

@@ -97,6 +97,7 @@ def test_prompts_and_random_negatives_resume_exactly(data: Path, tmp_path: Path)
     assert all(p.losses["prompts"] > 0 for p in seen)
 
 
+@pytest.mark.slow
 def test_a_prompt_of_an_attribute_that_no_record_has_is_an_error(
     data: Path, tmp_path: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_second_phase_resumes_exactly(data: Path, finished: Path, tmp_path: Path
     assert [n for n in a if not torch.equal(a[n], b[n])] == []
 
 
+@pytest.mark.slow
 def test_triplets_alone_train_without_phase1_losses(
     data: Path, finished: Path, tmp_path: Path
 ) -> None:
@@ -139,6 +141,7 @@ def test_triplets_alone_train_without_phase1_losses(
     assert set(seen[-1].losses) == {"composed", "caption", "itm", "total"}
 
 
+@pytest.mark.slow
 def test_finished_encoder_loads_and_encodes(finished: Path) -> None:
     encoder = load_encoder(finished, tower=EFFICIENTNET_LITE0, attention=sdpa_attention())
     assert isinstance(encoder, MultimodalEncoder)
@@ -148,6 +151,7 @@ def test_finished_encoder_loads_and_encodes(finished: Path) -> None:
     assert torch.isfinite(vectors).all()
 
 
+@pytest.mark.slow
 def test_weights_move_and_temperature_stays_in_bounds(finished: Path) -> None:
     fresh = load_file(finished.parent / "fresh" / "model.safetensors")
     trained = load_file(finished / "model.safetensors")
@@ -155,6 +159,7 @@ def test_weights_move_and_temperature_stays_in_bounds(finished: Path) -> None:
     assert 0.02 <= float(trained["temp"]) <= 0.5
 
 
+@pytest.mark.slow
 def test_progress_tells_losses_and_time_left(data: Path, tmp_path: Path) -> None:
     seen: list[Progress] = []
     run(data, tmp_path, tiny_run(2), seen=seen)
@@ -165,6 +170,7 @@ def test_progress_tells_losses_and_time_left(data: Path, tmp_path: Path) -> None
     assert json.loads(lines[-1])["step"] == 2
 
 
+@pytest.mark.slow
 def test_live_features_train_without_cache(data: Path, tmp_path: Path) -> None:
     base = tiny_run(1)
     encoder = replace(base.encoder, stem=replace(base.encoder.stem, pooled_token=False))
@@ -173,12 +179,14 @@ def test_live_features_train_without_cache(data: Path, tmp_path: Path) -> None:
         run(data, tmp_path, config)
 
 
+@pytest.mark.slow
 def test_other_config_in_the_same_folder_is_refused(data: Path, tmp_path: Path) -> None:
     run(data, tmp_path, tiny_run(4), stop_after=2)
     with pytest.raises(CheckpointError, match="it holds a run with other batch_size"):
         run(data, tmp_path, replace(tiny_run(4), batch_size=3))
 
 
+@pytest.mark.slow
 def test_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
     run(data, tmp_path, tiny_run(4), stop_after=2)
     (tmp_path / "checkpoint-000002" / "optimizer.safetensors").write_bytes(b"no")
@@ -186,6 +194,7 @@ def test_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
         run(data, tmp_path, tiny_run(4))
 
 
+@pytest.mark.slow
 def test_start_of_other_sizes_is_refused(data: Path, finished: Path, tmp_path: Path) -> None:
     config = phase2_run()
     other = replace(config.encoder, qformer=replace(config.encoder.qformer, num_query_tokens=4))
@@ -251,6 +260,7 @@ def loaded(folder: Path) -> MultimodalEncoder:
     return encoder
 
 
+@pytest.mark.slow
 def test_the_average_is_the_mean_of_every_weight(
     data: Path, finished: Path, tmp_path: Path
 ) -> None:
@@ -264,6 +274,7 @@ def test_the_average_is_the_mean_of_every_weight(
         torch.testing.assert_close(mean[name], (one[name].float() + two[name].float()) / 2)
 
 
+@pytest.mark.slow
 def test_encoders_of_other_words_or_sizes_have_no_average(finished: Path) -> None:
     pocket = loaded(POCKET_ENCODER)
     with pytest.raises(InputError, match="encoder 2 has other sizes or preprocessing"):

@@ -51,6 +51,7 @@ def pixels(path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
+@pytest.mark.slow
 def test_tryon_writes_the_photo_with_the_garment_in_it(command, folder, capsys):
     words = ["--person", "person.png", "--garment", "shirt.png", "--seed", 5]
     assert command("tryon", *words, "--out", "worn/a.png", *FEW) == 0

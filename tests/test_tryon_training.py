@@ -118,6 +118,7 @@ def test_training_and_test_pairs_are_of_other_garments():
         build_pairs(Path("nowhere"), 1, split="val")
 
 
+@pytest.mark.slow
 def test_texts_say_what_the_garment_is(data: Path):
     known = read_texts(data, "train", "attributes.json")
     said = read_texts(data, "train", "captions.json")
@@ -125,6 +126,7 @@ def test_texts_say_what_the_garment_is(data: Path):
         assert values["colours"][0] in said[name][0]
 
 
+@pytest.mark.slow
 def test_autoencoder_learns_and_knows_its_scale(data: Path, autoencoder: Path):
     model = load_autoencoder(autoencoder, _ATTENTION).requires_grad_(False)
     assert model.config.scale_factor != AutoencoderConfig.scale_factor
@@ -141,6 +143,7 @@ def test_autoencoder_learns_and_knows_its_scale(data: Path, autoencoder: Path):
     assert 0.5 < float(latents.std()) < 2.0
 
 
+@pytest.mark.slow
 def test_decoder_alone_can_be_trained(data: Path, autoencoder: Path, tmp_path: Path):
     start = load_autoencoder(autoencoder, _ATTENTION)
     before = {n: v.clone() for n, v in start.state_dict().items()}
@@ -191,6 +194,7 @@ def test_the_papers_recipe_leaves_the_unets_first_half_and_the_text_alone():
     assert any(n.startswith("text.") for n in frozen)
 
 
+@pytest.mark.slow
 def test_recoloured_copies_change_the_garment_alone(data: Path, autoencoder: Path):
     model = load_autoencoder(autoencoder, _ATTENTION)
     one = encode_records(data, "train", model, replace(_TRYON, recolours=0), None)
@@ -205,6 +209,7 @@ def test_recoloured_copies_change_the_garment_alone(data: Path, autoencoder: Pat
     assert not any(set(t.split()) & colours for texts in two.texts[count:] for t in texts)
 
 
+@pytest.mark.slow
 def test_a_sketch_or_no_garment_always_comes_with_its_text(data: Path, autoencoder: Path):
     model = load_autoencoder(autoencoder, _ATTENTION)
     config = replace(_TRYON, batch_size=64, drop_context=0.9, drop_garment=0.3, sketch_share=0.4)
@@ -256,6 +261,7 @@ def test_a_folder_without_pairs_is_named(tmp_path: Path):
         read_pairs(tmp_path, "train")
 
 
+@pytest.mark.slow
 def test_principal_components_equal_those_of_numpy(data: Path):
     pixels = Pictures(data, "train", (64, 64)).pictures["image"].float() / 127.5 - 1.0
     found = PrincipalComponents(pixels, 8, 5)(pixels)
