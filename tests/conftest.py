@@ -92,14 +92,19 @@ def _no_patience() -> str | None:
     )
 
 
-def _no_image_processors() -> str | None:
+def _no_image_processors(named: str = "AutoImageProcessor") -> str | None:
     """The oldest transformers of ours want torchvision for every image; ComfyUI brings it."""
     import transformers
 
-    lacking = vars(transformers.AutoImageProcessor).get("_backends", ())  # of its stand-in class
+    lacking = vars(getattr(transformers, named)).get("_backends", ())  # of its stand-in class
     if "torchvision" not in lacking:
         return None
-    return f"transformers {transformers.__version__} reads images with torchvision alone"
+    return f"{named} of transformers {transformers.__version__} wants torchvision"
+
+
+def _no_segformer() -> str | None:
+    """That of Python 3.10 wants it for the pictures of this family."""
+    return _no_image_processors("SegformerImageProcessorPil")
 
 
 _TIERS = {
@@ -108,6 +113,7 @@ _TIERS = {
     "gpu": _no_card,
     "comfy": _no_comfyui,
     "image_processors": _no_image_processors,
+    "segformer": _no_segformer,
 }
 
 

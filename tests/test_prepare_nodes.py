@@ -214,7 +214,7 @@ def test_a_parse_map_is_read_by_the_labels_that_are_chosen(host, drawn):
     assert "Say which one it is (labels)" in error_of(host, graph)
 
 
-@pytest.mark.image_processors
+@pytest.mark.segformer
 def test_a_segmentation_folder_is_loaded_and_used(host, drawn):
     folder = host.folders.models / "unifashion_preparers" / "clothes"
     save_tiny_segmenter(folder, upper=50.0)  # everywhere

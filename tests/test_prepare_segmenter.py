@@ -18,7 +18,7 @@ from unifashion_core.prepare.labels_segmenter import load_segmenter
 CPU = torch.device("cpu")
 
 
-@pytest.mark.image_processors
+@pytest.mark.segformer
 def test_a_model_gives_the_parts_of_its_labels(tmp_path):
     model = load_segmenter(save_tiny_segmenter(tmp_path / "m", ATR_NAMES), CPU, torch.float32)
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8))
@@ -29,7 +29,7 @@ def test_a_model_gives_the_parts_of_its_labels(tmp_path):
     assert (model.parts(photo).parts == made.parts).all()
 
 
-@pytest.mark.image_processors
+@pytest.mark.segformer
 def test_labels_without_names_need_a_label_set(tmp_path):
     folder = save_tiny_segmenter(tmp_path / "m", [f"LABEL_{i}" for i in range(18)])
     with pytest.raises(InputError, match="LABEL_0.*Say which label set"):
