@@ -29,6 +29,7 @@ def test_every_template_has_its_twin_its_note_and_its_picture():
     assert sorted(p.stem for p in folder.glob("*.jpg")) == NAMES
 
 
+@pytest.mark.slow  # lays every template out anew
 @pytest.mark.parametrize("name", NAMES)
 def test_template_is_made_from_its_twin(pack, host, name):
     note = (ROOT / "workflows" / "notes" / f"{name}.md").read_text("utf-8")
