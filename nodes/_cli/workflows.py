@@ -26,10 +26,10 @@ from ._layout import (
     socket_height,
     widget_height,
 )
-from ._wires import Box, Wire, freed
 
 if TYPE_CHECKING:
     from .._host import Folders
+    from ._wires import Box, Wire
 
 Graph = dict[str, Any]
 
@@ -128,6 +128,8 @@ def _places(prompt: Graph, info: Graph) -> list[tuple[str, Box]]:
         for node_id, node in prompt.items()
     }
     shapes = {node_id: _shape(node, info[node["class_type"]]) for node_id, node in prompt.items()}
+    from ._wires import freed  # numpy; --help does without
+
     found = freed(places(sources, shapes), wires(prompt, info))
     return sorted(found.items(), key=lambda item: (*item[1][:2], item[0]))
 
