@@ -37,9 +37,8 @@ def load_managed(
         cache=user_cache(),
     )
     patcher = manage(found.encoder.model, name="UniFashionEncoder")
-    fixed = activation_bytes(found.encoder, 0)
-    each = activation_bytes(found.encoder, 1) - fixed
-    return ManagedEncoder(found.encoder, patcher, each, fixed), found.report
+    each = activation_bytes(found.encoder, 1)
+    return ManagedEncoder(found.encoder, patcher, each), found.report
 
 
 def pocket_encoder() -> ManagedEncoder:

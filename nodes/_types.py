@@ -33,17 +33,15 @@ class ManagedEncoder:
         encoder: The encoder; its weights may wait on another device until `ready`.
         patcher: Its network under the host's model manager, which finds it by this name.
         image_bytes: What the activations of each image take, in bytes.
-        fixed_bytes: What a batch takes beside that, in bytes.
     """
 
     encoder: FashionEncoder
     patcher: Patcher
     image_bytes: int
-    fixed_bytes: int = 0
 
     def ready(self, images: int = 1) -> FashionEncoder:
         """The encoder with its weights on the device, and room for a batch of so many images."""
-        load_models([self.patcher], self.fixed_bytes + images * self.image_bytes)
+        load_models([self.patcher], images * self.image_bytes)
         return self.encoder
 
 

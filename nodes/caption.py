@@ -334,8 +334,7 @@ def _pocket_encoder(attention: str) -> ManagedEncoder:
     place = Placement(backend, offload_device(), dtype)
     found = open_encoder(ENCODER, place, tower=EFFICIENTNET_LITE0).encoder
     patcher = manage(found.model, name="UniFashionEncoder")
-    fixed = activation_bytes(found, 0)
-    return ManagedEncoder(found, patcher, activation_bytes(found, 1) - fixed, fixed)
+    return ManagedEncoder(found, patcher, activation_bytes(found, 1))
 
 
 def _from_folder(

@@ -25,7 +25,7 @@ from ..tryon.decoding import decode
 from ..tryon.sampling import OnPreview, sample
 from ..tryon.tokens import ClipTokenizer
 from ..types import OnStep
-from .memory import coding_bytes, sampling_bytes
+from .memory import coding_bytes, context_bytes, encoding_bytes, sampling_bytes
 from .settings import RenderSettings, TryOnItem
 from .tools import TryOnTools
 
@@ -173,13 +173,13 @@ class Painter:
             assert garment is not None  # `check` refuses it
 
             def see() -> Tensor:
-                self.tools.load(["image"], 0)
+                self._load_context("image")
                 return encode_garment_context(model, garment.hint[None])
 
             return self._kept("try-on garment context", [garment.key], see), ()
 
         def read() -> TextContext:
-            self.tools.load(["text"], 0)
+            self._load_context("text")
             return encode_texts(model, self._tokens(), [item.text])
 
         found = self._kept("try-on text context", [item.text], read)
@@ -206,7 +206,7 @@ class Painter:
             return None if model.free is None else model.free.float().cpu()
 
         def make() -> Tensor | None:
-            self.tools.load(["text" if self._reads_text() else "image"], 0)
+            self._load_context("text" if self._reads_text() else "image")
             return free_context(model, self._tokens() if self._reads_text() else None)
 
         return self._kept("try-on context of nothing", [], make)
@@ -222,7 +222,12 @@ class Painter:
     def _load_coder(self, size: tuple[int, int]) -> None:
         model = self.tools.model
         dtype = next(model.autoencoder.parameters()).dtype
-        self.tools.load(["autoencoder"], coding_bytes(model.config, 1, size, dtype))
+        self.tools.load(["autoencoder"], encoding_bytes(model.config, size, dtype))
+
+    def _load_context(self, name: str) -> None:
+        model = self.tools.model
+        dtype = next(model.unet.parameters()).dtype
+        self.tools.load([name], context_bytes(model.config, dtype))
 
     def _kept(self, name: str, inputs: Sequence[object], make: Callable[[], T]) -> T:
         dtype = str(next(self.tools.model.autoencoder.parameters()).dtype)

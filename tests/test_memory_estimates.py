@@ -1,0 +1,245 @@
+"""What the host is asked to make room for, beside what runs take: within a quarter.
+
+Networks run on the device "meta", so that those of real size can be measured too: their tensors
+have sizes and no values. Attention counts as one operation there, as on every host of ours.
+"""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import tryon_tiny
+from torch_peak import peak_bytes
+
+from unifashion_core.attention import (
+    register_with_transformers,
+    route_multihead_attention,
+    sdpa_attention,
+)
+from unifashion_core.encoder.config import (
+    EncoderConfig,
+    PreprocessConfig,
+    QFormerConfig,
+    StemConfig,
+    TowerConfig,
+)
+from unifashion_core.encoder.dual import DualEncoder
+from unifashion_core.encoder.encoder import MultimodalEncoder
+from unifashion_core.encoder.memory import activation_bytes
+from unifashion_core.encoder.model import UniFashionEncoderModel
+from unifashion_core.pocket import TRYON
+from unifashion_core.rendering.memory import (
+    coding_bytes,
+    context_bytes,
+    encoding_bytes,
+    sampling_bytes,
+)
+from unifashion_core.tryon.autoencoder import Autoencoder, Posterior
+from unifashion_core.tryon.condition import Condition
+from unifashion_core.tryon.condition_encoders import ClipImage, ClipText
+from unifashion_core.tryon.config import ClipConfig, TryOnConfig
+from unifashion_core.tryon.denoiser import Denoiser
+from unifashion_core.tryon.unet import GarmentEncoder, TryOnUNet
+
+HALF = torch.float16
+REAL = pytest.mark.slow
+META = "meta"
+
+
+def pocket_config() -> TryOnConfig:
+    return TryOnConfig.from_dict(
+        json.loads((TRYON / "config.json").read_text("utf-8"))["unifashion_tryon_config"]
+    )
+
+
+CONFIGS = {
+    "tiny": tryon_tiny.tiny_config,
+    "pocket": pocket_config,
+    "paper": lambda: TryOnConfig(text=ClipConfig()),
+}
+KINDS = ["tiny", *(pytest.param(kind, marks=REAL) for kind in ("pocket", "paper"))]
+FRAMES = [(1, (512, 384)), (3, (128, 128)), pytest.param(4, (1024, 768), marks=REAL)]
+
+
+def near(estimate: float, measured: int) -> None:
+    assert measured > 0
+    assert 0.75 <= estimate / measured <= 1.25, (estimate, measured)
+
+
+@pytest.mark.parametrize("guidance", [(1.0, 1.0), (2.0, 1.0), (1.0, 2.0)])
+@pytest.mark.parametrize(("items", "size"), FRAMES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_of_sampling(kind, items, size, guidance):
+    config = CONFIGS[kind]()
+    with torch.device(META):
+        model: Any = SimpleNamespace(
+            config=config,
+            unet=frozen(TryOnUNet(config.unet, sdpa_attention())),
+            garment=frozen(GarmentEncoder(config.unet, sdpa_attention())),
+        )
+    measured = peak_bytes(lambda: steps(model, items, size, guidance), META)
+    predictions = 1 + sum(scale != 1.0 for scale in guidance)
+    near(sampling_bytes(config, items * predictions, size, HALF), measured)
+
+
+def steps(model: Any, items: int, size: tuple[int, int], guidance: tuple[float, float]) -> None:
+    """Two steps, the second of which finds what is computed once."""
+    config = model.config
+    factor, z = config.autoencoder.factor, config.autoencoder.latent_channels
+    shape = (items, z, size[0] // factor, size[1] // factor)
+    latent = Posterior(torch.zeros(shape), torch.zeros(shape))
+    condition = Condition(
+        latent,
+        latent,
+        torch.ones(items, 1, *shape[2:]),
+        latent,
+        torch.ones(items),
+        torch.zeros(items, config.text.places, config.unet.context_dim),
+        torch.zeros(1, 1, config.unet.context_dim),
+        (False,) * items,
+    )
+    denoiser = Denoiser(model, condition, guidance[0], garment_guidance=guidance[1])
+    x, times = torch.zeros(shape, device=META), torch.zeros(items, device=META)
+    for _ in range(2):
+        x = denoiser(x, times)
+
+
+def frozen(module: Any) -> Any:
+    return module.to(HALF).requires_grad_(False).eval()
+
+
+@pytest.mark.parametrize(("items", "size"), FRAMES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_autoencoder(kind, items, size):
+    config = CONFIGS[kind]()
+    with torch.device(META):
+        coder = frozen(Autoencoder(config.autoencoder, sdpa_attention()))
+        pixels = torch.zeros(1, 3, *size, dtype=HALF)
+        shape = [side // config.autoencoder.factor for side in size]
+        latents = torch.zeros(items, config.autoencoder.latent_channels, *shape, dtype=HALF)
+    measured = peak_bytes(lambda: coder.decode(latents), META)
+    near(coding_bytes(config, items, size, HALF), measured)
+    near(encoding_bytes(config, size, HALF), peak_bytes(lambda: coder.encode(pixels), META))
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        ClipConfig(24, 1, 2, 32, 12, 40),
+        ClipConfig(),
+        pytest.param(ClipConfig(1024, 24, 16, 4096, 257, 0, 14), marks=REAL),
+    ],
+)
+def test_texts_and_garments_of_the_context(clip):
+    reads_text = clip.patch_size == 0
+    with torch.device(META):
+        kind: Any = ClipText if reads_text else ClipImage
+        network = frozen(kind(clip, sdpa_attention()))
+        side = clip.image_size
+        given = (
+            torch.zeros(1, clip.places, dtype=torch.long)
+            if reads_text
+            else torch.zeros(1, 3, side, side, dtype=HALF)
+        )
+    part = "text" if reads_text else "image"
+    config = TryOnConfig(**{part: clip})
+    near(context_bytes(config, HALF), peak_bytes(lambda: network(given), META))
+
+
+VIT_L = TowerConfig("clip_vit", 336, 14, 1024, 24, 16, 4096)
+TOWERS = {
+    "small EVA": TowerConfig("eva_vit", 112, 14, 192, 2, 3, 768),
+    "small CLIP": TowerConfig("clip_vit", 112, 14, 192, 3, 3, 768, activation="quick_gelu"),
+    "EVA g": TowerConfig(),
+    "CLIP L": VIT_L,
+}
+
+
+@pytest.mark.parametrize("images", [1, 8])
+@pytest.mark.parametrize("views", [("targetpad",), ("squash", "centre")])
+@pytest.mark.parametrize(
+    "name", ["small EVA", "small CLIP", *(pytest.param(n, marks=REAL) for n in ("EVA g", "CLIP L"))]
+)
+def test_an_encoder_over_a_transformer(name, images, views):
+    tower = TOWERS[name]
+    config = EncoderConfig(
+        tower=tower,
+        stem=StemConfig(in_width=tower.width, out_width=tower.width),
+        qformer=QFormerConfig(vision_width=tower.width, layers=2, vocab_size=30523),
+        preprocess=PreprocessConfig(size=tower.image_size, views=views),
+    )
+    with torch.device(META):
+        model = frozen(UniFashionEncoderModel(config, sdpa_attention(), ()))
+    ids = {"pad_id": 0, "cls_id": 101, "sep_id": 102, "bos_id": 30522}
+    encoder = MultimodalEncoder(model, Words(**ids), "")  # type: ignore[arg-type]
+    near_pixels(encoder, torch.zeros(images, len(views), 3, tower.image_size, tower.image_size))
+
+
+class Words(SimpleNamespace):
+    """A tokenizer, as far as an encoder asks for its ids."""
+
+    def __len__(self) -> int:
+        return 30523
+
+
+def near_pixels(encoder: Any, pixels: torch.Tensor) -> None:
+    """Pixels come from the processor, as the nodes give them."""
+    measured = peak_bytes(lambda: encoder.encode_pixels(pixels), META)
+    near(activation_bytes(encoder, len(pixels)), measured)
+
+
+@pytest.mark.parametrize("images", [1, 8])
+@pytest.mark.parametrize("dtype", [HALF, torch.float32])
+def test_the_pocket_encoder(pack, images, dtype):
+    part = pack.module("unifashion_core.pocket")
+    encoder = pack.module("unifashion_core.encoder.checkpoint").load_encoder(
+        part.ENCODER, tower=part.EFFICIENTNET_LITE0, attention=sdpa_attention()
+    )
+    encoder.model.to(META, dtype)
+    views = len(encoder.config.preprocess.views)
+    pixels = torch.zeros(images, views, 3, 224, 224)
+    measured = peak_bytes(lambda: encoder.encode_pixels(pixels), META)
+    near(pack.module("unifashion_core.encoder.memory").activation_bytes(encoder, images), measured)
+
+
+@pytest.mark.parametrize("images", [1, 8])
+@pytest.mark.parametrize(
+    ("kind", "patch", "width", "layers"),
+    [
+        ("Clip", 32, 768, 2),
+        ("Siglip", 16, 192, 2),
+        pytest.param("Clip", 14, 1024, 24, marks=REAL),
+        pytest.param("Siglip", 16, 768, 12, marks=REAL),
+    ],
+)
+def test_a_two_sided_encoder(kind, patch, width, layers, images):
+    import transformers
+
+    named = {"Clip": "CLIP"}.get(kind, kind)
+    vision = {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // 64,
+        "image_size": 224,
+        "patch_size": patch,
+    }
+    config = getattr(transformers, f"{named}Config")(vision_config=vision)
+    with torch.device(META):
+        model = getattr(transformers, f"{named}Model")._from_config(
+            config, attn_implementation=register_with_transformers(sdpa_attention())
+        )
+        route_multihead_attention(model, sdpa_attention())
+    encoder = DualEncoder(frozen(model), None, None, "", width, 224)  # type: ignore[arg-type]
+    near_pixels(encoder, torch.zeros(images, 1, 3, 224, 224))
+
+
+def test_half_of_an_estimate_would_be_seen():
+    """The share is of what was measured: half and double fail."""
+    for share in (0.5, 0.7, 1.3, 2.0):
+        with pytest.raises(AssertionError):
+            near(share * 1000, 1000)
