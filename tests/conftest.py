@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -131,8 +133,43 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays until the end: no garbage collection looks through it again."""
+    """What was imported stays until the end: no garbage collection looks through it again, and
+    those that look through everything are rare: they took a twentieth of the tests' time."""
     gc.freeze()
+    gc.set_threshold(700, 10, 200)
+
+
+class Logged(logging.Handler):
+    """What was logged while a test ran, from this level on."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def logged() -> Iterator[Callable[..., Logged]]:
+    """Watch a logger: `lines = logged("unifashion.x", logging.INFO).lines`.
+
+    pytest's own plugin for it is off (`run.py test`): around each phase of each test it changes
+    every logger of torch, which took longer than most tests.
+    """
+    undo: list[Callable[[], None]] = []
+
+    def watch(name: str, level: int = logging.WARNING) -> Logged:
+        logger, handler = logging.getLogger(name), Logged(level)
+        undo.append(partial(logger.setLevel, logger.level))
+        undo.append(partial(logger.removeHandler, handler))
+        logger.addHandler(handler)
+        logger.setLevel(level)
+        return handler
+
+    yield watch
+    for step in undo:
+        step()
 
 
 @pytest.fixture(scope="session")

@@ -122,6 +122,7 @@ def test_an_encoder_can_be_given_as_captioner(command, encoder, photos, capsys):
 
 
 @pytest.mark.image_processors
+@pytest.mark.slow  # test_caption_vlm.py captions with every family, the nodes with attributes
 def test_a_vision_language_folder_captions_with_the_encoders_attributes(
     command, photos, tmp_path, capsys
 ):

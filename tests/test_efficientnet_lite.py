@@ -45,11 +45,11 @@ def ours(original: Any) -> EfficientNetLite0:
 
 @pytest.fixture(scope="module")
 def pixels() -> Tensor:
-    """Eight drawn garments, as the encoder would preprocess them."""
+    """Five drawn garments, as the encoder would preprocess them: more than it takes at once."""
     generator = np.random.default_rng(7)
     config = PreprocessConfig(size=224, views=("targetpad",), mean=LITE0_MEAN, std=LITE0_STD)
     images: list[Tensor] = []
-    for _ in range(8):
+    for _ in range(5):
         width, height = (int(n) for n in generator.integers(150, 500, 2))
         image = Image.new("RGB", (width, height), tuple(generator.integers(150, 256, 3).tolist()))
         draw = ImageDraw.Draw(image)
@@ -79,7 +79,7 @@ def test_head_map_and_pooled_feature_equal_the_package(
 ) -> None:
     expected = original.extract_features(pixels)
     tokens, pooled = ours(pixels)
-    assert tokens.shape == (8, 49, LITE0_WIDTH)
+    assert tokens.shape == (5, 49, LITE0_WIDTH)
     head = tokens[..., :HEAD_WIDTH].transpose(1, 2).unflatten(2, (7, 7))
     torch.testing.assert_close(head, expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(pooled, expected.mean((2, 3)), atol=1e-4, rtol=0)
@@ -111,7 +111,7 @@ def test_logits_of_the_package_follow_from_our_pooled_feature(
 @torch.inference_mode()
 def test_each_image_alone_equals_the_batch(ours: EfficientNetLite0, pixels: Tensor) -> None:
     tokens, pooled = ours(pixels)
-    for i in (0, 5):
+    for i in (0, 4):
         alone, own = ours(pixels[i : i + 1])
         torch.testing.assert_close(alone[0], tokens[i], atol=2e-5, rtol=0)
         torch.testing.assert_close(own[0], pooled[i], atol=2e-5, rtol=0)

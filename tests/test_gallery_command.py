@@ -169,6 +169,7 @@ def test_an_export_with_other_items_is_refused(pack, run, ask, gallery, tmp_path
     assert not (tmp_path / "copy").exists()
 
 
+@pytest.mark.slow  # test_search_contract.py moves a gallery there and back without the command
 def test_a_gallery_goes_to_a_server_and_back(pack, ask, gallery, encoder, tmp_path, monkeypatch):
     client = pytest.importorskip("qdrant_client", reason="qdrant-client is not installed")
     points = pack.module("unifashion_core.retrieval.qdrant").QdrantPoints(

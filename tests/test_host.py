@@ -251,6 +251,7 @@ def test_the_door_keeps_its_names(pack):
 
 
 def test_importing_the_host_does_nothing_but_import(pack, tmp_path):
+    """Nor does importing attention and encoder, which register with libraries when asked to."""
     code = (
         "import sys, threading, types\n"
         "for name, path in (('p', sys.argv[1]), ('p.nodes', sys.argv[1] + '/nodes')):\n"
@@ -258,6 +259,8 @@ def test_importing_the_host_does_nothing_but_import(pack, tmp_path):
         "    sys.modules[name].__path__ = [path]\n"
         "import p.nodes._comfy\n"
         "heavy = {'transformers', 'diffusers', 'aiohttp', 'torchvision'} & set(sys.modules)\n"
+        "import p.unifashion_core.attention, p.unifashion_core.encoder.encoder\n"
+        "heavy |= {'transformers', 'xformers', 'tokenizers', 'diffusers'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "assert threading.active_count() == 1\n"
     )

@@ -38,7 +38,7 @@ from unifashion_core.rendering.prepared import (
 from unifashion_core.tryon import checkpoint, config
 from unifashion_core.wardrobe import render, render_person, sample_garment, sample_person
 
-FEW = RenderSettings(SamplerSettings(steps=4))
+FEW = RenderSettings(SamplerSettings(steps=2))
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_each_person_and_garment_is_encoded_once(networks, model, items):
         on_item=lambda place, _: finished.append(place),
     )  # fmt: skip
     assert (made.encodings, made.batches) == (4, 2)
-    assert seen[-1] == (8, 8)
+    assert seen[-1] == (4, 4)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert finished == [0, 1, 2, 3]
     assert render_items(tools, items, FEW).encodings == 0
@@ -172,7 +172,7 @@ def test_several_garments_in_turn(tools, photos, garments):
     made = render_in_turn(
         tools, photos, [upper, lower], FEW, [1, 2], on_step=lambda *at: seen.append(at)
     )
-    assert seen[-1] == (8, 8)
+    assert seen[-1] == (4, 4)
     first = render_items(
         tools, [TryOnItem(prepare_person(tools, photos[0], "upper"), upper.garment, seed=1)], FEW
     ).results[0]
@@ -338,7 +338,7 @@ def test_previews_are_of_the_batch(tools, items):
     render_items(
         tools, items, settings, on_preview=lambda d, t, z: seen.append((d, t, (*z.shape,)))
     )
-    assert [s[:2] for s in seen] == [(n, 8) for n in range(1, 9)]
+    assert [s[:2] for s in seen] == [(n, 4) for n in range(1, 5)]
     assert {s[2] for s in seen} == {(3, 4, 16, 16), (1, 4, 16, 16)}
 
 

@@ -326,6 +326,7 @@ def test_a_decoder_learns_from_guesses_and_the_rest_stays(data: Path, autoencode
         torch.testing.assert_close(cut, pixels, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow  # accelerate in a process of its own
 def test_asking_for_the_device_leaves_the_precision_open():
     code = (
         "from accelerate import Accelerator\n"

@@ -60,6 +60,8 @@ def checks(pack: Path) -> list[list[str]]:
 def pytest_line(args: argparse.Namespace, cache: Path) -> list[str]:
     """pytest's command line; its cache stays out of the pack's folder."""
     line = [sys.executable, "-m", "pytest", "-o", f"cache_dir={cache / 'pytest'}"]
+    # It changes all of torch's loggers around every phase of every test; the tests have their own.
+    line += ["-p", "no:logging"]
     # A file's tests share its fixtures, so a file stays in one process.
     line += ["-n", str(min(os.cpu_count() or 1, _MOST_WORKERS)), "--dist", "loadfile"]
     if args.quick:
