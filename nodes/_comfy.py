@@ -73,6 +73,7 @@ __all__ = [
     "metadata_wanted",
     "model_dtype",
     "model_folders",
+    "node_info",
     "offload_device",
     "once_a_process",
     "output_folder",
@@ -255,6 +256,23 @@ def once_a_process(name: str, make: Callable[[], T]) -> T:
 def free_memory() -> int:
     """Bytes that are free on `device()`."""
     return int(_mm.get_free_memory(device())) if IN_COMFYUI else current().models.memory().free
+
+
+def node_info(kind: str) -> dict[str, Any] | None:
+    """What the host's `/object_info` says of a node class; None where it has no such class."""
+    if not IN_COMFYUI:
+        found = current().registry.get(kind)
+        return None if found is None else found.GET_NODE_INFO_V1()
+    known = import_module("nodes")
+    found = known.NODE_CLASS_MAPPINGS.get(kind)
+    if found is None or hasattr(found, "GET_NODE_INFO_V1"):
+        return None if found is None else found.GET_NODE_INFO_V1()
+    return {
+        "input": found.INPUT_TYPES(),
+        "output": list(found.RETURN_TYPES),
+        "output_name": list(getattr(found, "RETURN_NAMES", found.RETURN_TYPES)),
+        "display_name": known.NODE_DISPLAY_NAME_MAPPINGS.get(kind, kind),
+    }
 
 
 def attention_function() -> Callable[..., torch.Tensor] | None:

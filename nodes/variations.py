@@ -27,8 +27,16 @@ from ..unifashion_core.rendering.plan import Picture, PlanItem
 from ..unifashion_core.rendering.plan import Plan as PlanValue
 from ..unifashion_core.rendering.saved import FORMATS, encode_picture
 from ..unifashion_core.types import Scalar
-from ._comfy import check_gallery_name, input_folder, io, metadata_wanted, output_folder
+from ._comfy import (
+    check_gallery_name,
+    input_folder,
+    io,
+    metadata_wanted,
+    node_info,
+    output_folder,
+)
 from ._convert import pictures, to_image
+from ._page.graph import Layouts, numbered
 from ._tryon import (
     PAIRS,
     Watch,
@@ -200,6 +208,7 @@ class ItemGraphs:
         self.prompt: dict[str, Any] = hidden.prompt or {}
         self.node = self.prompt.get(hidden.unique_id, {}).get("inputs", {})
         self.folder, self.settings = folder, settings
+        self._layouts = Layouts()
 
     def texts(self, item: PlanItem) -> dict[str, Any]:
         """A PNG's texts for an item; empty where no graph can name its pictures."""
@@ -231,7 +240,16 @@ class ItemGraphs:
             **options,
         )
         graph[save] = _node("SaveImage", "Save", images=[sample, 0], filename_prefix="try-on")
-        return {"prompt": graph}
+        graph = numbered(graph)
+        return {"prompt": graph, **self._workflow(graph)}
+
+    def _workflow(self, graph: dict[str, Any]) -> dict[str, Any]:
+        """The graph as the page saves it, laid out: from a prompt alone the page places nodes
+        before it knows how tall their pictures are. Without a class's description, nothing."""
+        info = {node["class_type"]: node_info(node["class_type"]) for node in graph.values()}
+        if None in info.values():
+            return {}
+        return {"workflow": self._layouts.template(graph, info)}
 
     def _take(self, graph: dict[str, Any], link: Any) -> None:
         """Copy a linked node and all that it needs."""

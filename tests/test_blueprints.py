@@ -65,7 +65,7 @@ def test_a_chain_runs_on_the_embedded_host(blueprints, host, pack):
             "inputs": {"what": "collection", "count": 6, "size": 64, "folder_name": "chain"},
         }
     }
-    completed = pack.module("nodes._cli.workflows").completed
+    completed = pack.module("nodes._page.graph").completed
     for node_id, node in blueprints.FIND.graph.items():
         inputs = {
             field: (["w", 1] if value[1] == "folder" else values[value[1]])

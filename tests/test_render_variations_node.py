@@ -65,6 +65,52 @@ def test_every_picture_of_a_plan_is_saved_and_shown(made, base):
         assert (folder / name).is_file()
 
 
+def test_a_pictures_workflow_is_laid_out(pack, made, base):
+    """The page alone would place its two Load Image nodes before it knows their pictures."""
+    file = base / "output" / "run" / made.ui["5"]["images"][0]["filename"]
+    with Image.open(file) as image:
+        prompt, workflow = (json.loads(image.info[name]) for name in ("prompt", "workflow"))
+    nodes = {str(n["id"]): n for n in workflow["nodes"]}
+    assert {key: n["type"] for key, n in nodes.items()} == {
+        key: n["class_type"] for key, n in prompt.items()
+    }
+    boxes = {key: (*n["pos"], *n["size"]) for key, n in nodes.items()}
+    loads = [key for key, n in nodes.items() if n["type"] == "LoadImage"]
+    assert len(loads) == 2
+    assert all(boxes[key][3] >= 300 for key in loads)  # its picture fits
+    title = 30
+    assert [
+        (one, other)
+        for one, (x, y, w, h) in boxes.items()
+        for other, (left, top, wide, high) in boxes.items()
+        if one < other and x < left + wide and left < x + w
+        and y - title < top + high and top - title < y + h
+    ] == []  # fmt: skip
+    links = {(str(t), slot): [str(source), out] for _, source, out, t, slot, _ in workflow["links"]}
+    assert links == {
+        (key, slot): prompt[key]["inputs"][socket["name"]]
+        for key, n in nodes.items()
+        for slot, socket in enumerate(n["inputs"])
+        if socket["link"] is not None
+    }
+    page = {name: pack.module(f"nodes._page.{name}") for name in ("graph", "wires")}
+    info = {n["class_type"]: None for n in prompt.values()}
+    described = pack.make_host(base).object_info()
+    wires = page["graph"].wires(prompt, {kind: described[kind] for kind in info})
+    assert len(wires) == len(workflow["links"])
+    assert page["wires"].behind(boxes, wires) == []
+
+
+def test_nodes_out_of_a_subgraph_get_numbers(pack):
+    numbered = pack.module("nodes._page.graph").numbered
+    found = numbered(
+        {"7:2": node("A"), "9": node("B", x=["7:2", 1], y=["name", "other"]), "3": node("C")}
+    )
+    assert found == {
+        "10": node("A"), "9": node("B", x=["10", 1], y=["name", "other"]), "3": node("C")
+    }  # fmt: skip
+
+
 def test_it_goes_on_where_it_was(made, host):
     more = graph()
     more["4"]["inputs"]["repeats"] = 2

@@ -146,7 +146,7 @@ def place(name: str) -> str:
 def allowed(source: str, target: str, name: str) -> bool:
     """Whether a module in place `source` may import `name`, which is in place `target`."""
     in_core = {"base", *PARTS, *UPPER, *SIDE}
-    shared = {"_preparer", "_encoder", "_caption", "_tryon"}
+    shared = {"_preparer", "_encoder", "_caption", "_tryon", "_page"}
     errors = name.split(".")[1:2] in (["types"], ["errors"])
     optional = errors or name.split(".")[1:2] == ["deps"]  # a web library goes through deps
     rows: dict[str, bool] = {
@@ -159,6 +159,7 @@ def allowed(source: str, target: str, name: str) -> bool:
         "_tryon": target in {"_comfy", "_convert", "_types", "_preparer", "_encoder", *in_core},
         "_convert": target in {"_comfy", "_types", "base"},
         "_types": target in {"_comfy", "base"},
+        "_page": target == "_page",
         "_comfy": target == "_host" or errors,
         "_host": target == "_host" or optional,
         "_remote": optional,

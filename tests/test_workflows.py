@@ -33,7 +33,7 @@ def test_every_template_has_its_twin_its_note_and_its_picture():
 @pytest.mark.parametrize("name", NAMES)
 def test_template_is_made_from_its_twin(pack, host, name):
     note = (ROOT / "workflows" / "notes" / f"{name}.md").read_text("utf-8")
-    made = pack.module("nodes._cli.workflows").to_template(twin(name), host.object_info(), note)
+    made = pack.module("nodes._page.graph").to_template(twin(name), host.object_info(), note)
     assert json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8")) == made
 
 
@@ -62,13 +62,13 @@ def crossed(boxes, wires, title=30):
 def test_no_wire_of_a_template_passes_behind_a_node(pack, host, name):
     saved = json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8"))
     boxes = {str(node["id"]): (*node["pos"], *node["size"]) for node in saved["nodes"]}
-    wires = pack.module("nodes._cli.workflows").wires(twin(name), host.object_info())
+    wires = pack.module("nodes._page.graph").wires(twin(name), host.object_info())
     assert len(wires) == len(saved["links"]) > 0
     assert crossed(boxes, wires) == []
 
 
 def test_a_wire_behind_a_node_is_found_and_freed(pack):
-    wires = pack.module("nodes._cli._wires")
+    wires = pack.module("nodes._page.wires")
     boxes = {"a": (0, 0, 300, 200), "b": (350, 0, 300, 400), "c": (700, 0, 300, 200)}
     through = [("a", 14, "b", 14), ("b", 14, "c", 14), ("a", 34, "c", 34)]
     assert [node for _, node in wires.behind(boxes, through)] == ["b"]

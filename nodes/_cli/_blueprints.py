@@ -110,7 +110,7 @@ def to_blueprint(blueprint: Blueprint, info: Graph) -> Graph:
         blueprint: The chain.
         info: `/object_info` of its nodes.
     """
-    from .workflows import completed, declared_inputs, is_widget, to_template
+    from .._page.graph import completed, declared_inputs, is_widget, to_template
 
     names, wires = _inputs(blueprint)
     inner = to_template(completed(_without(blueprint.graph), info), info, None)

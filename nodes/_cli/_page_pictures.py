@@ -53,7 +53,7 @@ class _Graph:
         self._result: Any = None
 
     def add(self, name: str, kind: str, /, **inputs: Any) -> None:
-        from .workflows import completed, declared_inputs, is_widget
+        from .._page.graph import completed, declared_inputs, is_widget
 
         info = self._host.object_info()
         # a choice may read like a node's name: what a widget gets by itself is a value

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...unifashion_core.errors import FolderError, InputError
-from .workflows import declared_inputs
+from .._page.graph import declared_inputs
 
 Graph = dict[str, dict[str, Any]]
 Info = Mapping[str, Any]

@@ -105,6 +105,7 @@ class Host:
         self._cache = OutputCache()
         self._running = threading.Lock()
         self._current = ""
+        self.registry: dict[str, type[ComfyNode]] = {}  # none while the schemas are read
         with self.active():
             self.registry = _registry([*CORE_NODES, *node_classes])
 
@@ -115,7 +116,15 @@ class Host:
             yield session
 
     def _session(self, emit: Emit = lambda type, data: None, prompt_id: str = "") -> Session:
-        return Session(self.folders, self.models, self.metadata, emit, self._interrupted, prompt_id)
+        return Session(
+            self.folders,
+            self.models,
+            self.metadata,
+            emit,
+            self._interrupted,
+            prompt_id,
+            registry=self.registry,
+        )
 
     def object_info(self) -> dict[str, Any]:
         """Every node's schema, as ComfyUI's `/object_info`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -38,6 +38,7 @@ class Session:
         interrupted: Set when the run shall stop.
         prompt_id: The run's id, "" outside one.
         node_id: The running node's id, "" outside one.
+        registry: The host's node classes by id.
     """
 
     folders: Folders
@@ -47,6 +48,7 @@ class Session:
     interrupted: threading.Event = field(default_factory=threading.Event)
     prompt_id: str = ""
     node_id: str = ""
+    registry: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 _session: ContextVar[Session] = ContextVar("unifashion_session")

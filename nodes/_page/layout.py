@@ -18,6 +18,7 @@ _MULTILINE, _TEXT = 90, 150
 _TALLEST = 1600  # a taller column goes on beside itself
 _NOTE_WIDTH, _NOTE_LETTERS, _NOTE_LINE = 400, 56, 19
 _PICTURES = {  # width, and height beside the widgets
+    "LoadImage": (340, 300),
     "PreviewImage": (380, 340),
     "SaveImage": (460, 420),
     "UniFashion_ContactSheet": (460, 420),
