@@ -140,7 +140,7 @@ def test_what_is_no_densepose_map_is_an_error() -> None:
 
 
 def test_missing_pose_map_says_where_to_get_one() -> None:
-    with pytest.raises(InputError, match=r"Try-on: .* pose map \(densepose\), got none\. Connect"):
+    with pytest.raises(InputError, match=r"Try-on: .* \(densepose\), got none\. .*add DenseP"):
         require_pose_map(None, "densepose", "Try-on")
     with pytest.raises(InputError, match=r"\(body parts\), got none\. Connect Pose Map"):
         require_pose_map(None, "body parts", "Try-on")

@@ -206,6 +206,18 @@ def test_scores_pick_the_best_and_look_outside_the_mask(host):
     assert "with paste-back on" in error_of(host, scored)
 
 
+def test_what_a_missing_pose_map_asks_for_is_there(pack, host):
+    """Nodes by the names that the page shows, inputs and choices by theirs."""
+    said = error_of(host, graph({"model": ["dense", 0]}, dense=load("dense")))
+    info = {about["display_name"]: about["input"] for about in host.object_info().values()}
+    assert "add DensePose Estimator" in said
+    assert "Pose Map with kind = densepose" in said
+    assert "the input pose of Try-On Condition" in said
+    assert "densepose" in info["Pose Map"]["required"]["kind"][1]["options"]
+    assert "densepose" in info["Pose Map"]["optional"]
+    assert "pose" in info["Try-On Condition"]["optional"]
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [

@@ -224,7 +224,7 @@ async function drop(page, name, bytes) {
     missing: nodes.filter(n => n.missing).map(n => n.name),
     red: nodes.filter(n => n.red).map(n => n.name),
     types: await page.evaluate(() => app.graph.nodes.map(n => n.type)),
-    boxes: await page.evaluate(() => app.graph.nodes.map(n => [n.pos[0], n.pos[1] - 30, n.size[0], n.size[1] + 30])),
+    overlapping: overlaps(nodes),
     prompt: await page.evaluate(async () => (await app.graphToPrompt()).output),
   };
 }

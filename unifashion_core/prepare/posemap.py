@@ -151,8 +151,10 @@ def require_pose_map(pose_map: Tensor | None, wanted: str, where: str) -> Tensor
     if pose_map is not None:
         return pose_map
     ways = {
-        "densepose": "Connect a densepose map, for instance of the ControlNet preprocessors' "
-        "DensePose node, through Pose Map",
+        "densepose": "This pack can't make one: add DensePose Estimator (of the ControlNet "
+        "preprocessors, comfyui_controlnet_aux) behind the person's photo and Pose Map with "
+        "kind = densepose behind both; its pose goes to the input pose of Try-On Condition "
+        "(commands: --pose)",
         "body parts": "Connect Pose Map, which draws one from the photo of the person",
     }
     raise InputError(f"{where}: this model needs a pose map ({wanted}), got none. {ways[wanted]}.")
