@@ -81,8 +81,8 @@ def test_a_wire_behind_a_node_is_found_and_freed(pack):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_twin_has_every_widget_that_the_page_sends(pack, host, name):
-    workflows = pack.module("nodes._cli.workflows")
-    assert twin(name) == workflows.completed(twin(name), host.object_info())
+    page = pack.module("nodes._page.graph")
+    assert twin(name) == page.completed(twin(name), host.object_info())
 
 
 @pytest.mark.slow

@@ -14,8 +14,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._page.graph import completed, to_template
-
 if TYPE_CHECKING:
     from .._host import Folders
 
@@ -36,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Write all templates."""
     import tempfile
 
+    from .._page.graph import completed, to_template
     from ._blueprints import BLUEPRINTS, to_blueprint
     from ._embedded import make_host
 
