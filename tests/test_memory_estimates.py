@@ -20,6 +20,7 @@ from unifashion_core.attention import (
     route_multihead_attention,
     sdpa_attention,
 )
+from unifashion_core.caption.llm_generate import generation_bytes
 from unifashion_core.encoder.config import (
     EncoderConfig,
     PreprocessConfig,
@@ -236,6 +237,82 @@ def test_a_two_sided_encoder(kind, patch, width, layers, images):
         route_multihead_attention(model, sdpa_attention())
     encoder = DualEncoder(frozen(model), None, None, "", width, 224)  # type: ignore[arg-type]
     near_pixels(encoder, torch.zeros(images, 1, 3, 224, 224))
+
+
+def llama(layers: int, hidden: int, inner: int, groups: int, vocabulary: int) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    heads = hidden // 64
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // groups,
+        pad_token_id=0,
+        eos_token_id=None,
+        tie_word_embeddings=False,
+    )
+    attention = register_with_transformers(sdpa_attention())
+    return LlamaForCausalLM._from_config(config, attn_implementation=attention)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize(("rows", "prompt"), [(1, 600), (20, 64)])
+@pytest.mark.parametrize(
+    ("layers", "hidden", "inner"), [(4, 256, 688), pytest.param(32, 4096, 11008, marks=REAL)]
+)
+def test_a_language_model_that_reads_its_prompt(layers, hidden, inner, rows, prompt, groups):
+    with torch.device(META):
+        model = frozen(llama(layers, hidden, inner, groups, 1000))
+        given = torch.zeros(rows, prompt, hidden, dtype=HALF)
+    run = lambda: model(inputs_embeds=given, use_cache=True, logits_to_keep=1)  # noqa: E731
+    near(generation_bytes(model, model.config, rows, prompt, 1), peak_bytes(run, META))
+
+
+@pytest.mark.parametrize("beams", [1, 5])
+@pytest.mark.parametrize(("images", "prompt", "new"), [(1, 200, 20), (4, 40, 20)])
+def test_a_language_model_that_writes(images, prompt, new, beams):
+    torch.manual_seed(0)
+    model = llama(6, 256, 688, 1, 2000).requires_grad_(False).eval()
+    given = {
+        "inputs_embeds": torch.randn(images, prompt, 256),
+        "attention_mask": torch.ones(images, prompt, dtype=torch.long),
+    }
+    how = {"max_new_tokens": new, "min_new_tokens": new, "num_beams": beams, "do_sample": False}
+    measured = peak_bytes(lambda: model.generate(**given, **how))
+    near(generation_bytes(model, model.config, images * beams, prompt, new), measured)
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_vision_language_model(images):
+    """LLaVA-1.5's shares: its tower is small beside what reads the 576 tokens of a picture."""
+    from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    torch.manual_seed(0)
+    attention = register_with_transformers(sdpa_attention())
+    tower = CLIPVisionConfig(
+        hidden_size=64,
+        intermediate_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=336,
+        patch_size=14,
+    )
+    config = LlavaConfig(
+        vision_config=tower,
+        text_config=llama(6, 256, 688, 1, 1000).config,
+        image_token_index=999,
+    )
+    network: Any = LlavaForConditionalGeneration._from_config(config, attn_implementation=attention)
+    network.requires_grad_(False).eval()
+    ids = torch.cat([torch.full((images, 576), 999), torch.ones(images, 24, dtype=torch.long)], 1)
+    given = {"input_ids": ids, "pixel_values": torch.zeros(images, 3, 336, 336)}
+    how = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False}
+    measured = peak_bytes(lambda: network.generate(**given, attention_mask=ids * 0 + 1, **how))
+    text = network.config.get_text_config()
+    near(generation_bytes(network, text, images, ids.shape[1], 8), measured)
 
 
 def test_half_of_an_estimate_would_be_seen():

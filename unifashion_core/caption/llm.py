@@ -99,9 +99,11 @@ class LlmCaptioner:
         """Bytes beside the weights that a call with so many images takes at most."""
         batch = min(images, self.batch_size)
         beams = self.settings.beams if self.settings.strategy == "beam" else 1
-        tokens = self.settings.max_tokens + 96
+        queries = int(getattr(self.encoder, "tokens_per_image", 32))
+        prompt = queries + instruction_ids(self.tokenizer, self.prompt).shape[1]
         config = cast(Any, self.network.llm).config
-        return generation_bytes(self.network, config, batch * beams, tokens)
+        rows, new = batch * beams, self.settings.max_tokens
+        return generation_bytes(self.network, config, rows, prompt, new)
 
     def caption(
         self, images: Sequence[Image.Image], *, on_step: OnStep | None = None, seed: int = 0

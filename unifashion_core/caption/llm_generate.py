@@ -17,6 +17,8 @@ from ..types import OnStep
 from .decoding import DecodingSettings
 from .llm_folder import memory_errors, place_of
 
+_SCORES, _FLOAT32 = 3, 4  # of the next words, in float32: as given, shifted, their logarithms
+
 
 class Progress:
     """Counts the tokens of one batch after another for `on_step`, which may raise to cancel.
@@ -141,19 +143,27 @@ def settings_digest(kind: str, identity: str, settings: DecodingSettings, prompt
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def generation_bytes(model: nn.Module, config: Any, rows: int, tokens: int) -> int:
-    """Bytes that a generation's cache and activations take at most, for the host's memory manager.
+def generation_bytes(model: nn.Module, config: Any, rows: int, prompt: int, new: int) -> int:
+    """Bytes that a generation takes at most beside the weights, for the host's memory manager.
+
+    That is while the prompt is read, in the last layer's feed-forward, with the keys and values of
+    all layers; or at the end, with those of all tokens, one layer's twice, and the words' scores.
 
     Args:
         model: The network.
         config: Of its language model.
         rows: Sequences at a time: images x beams.
-        tokens: Length of the longest.
+        prompt: Tokens of the prompt, pictures among them.
+        new: Tokens that are written at most.
     """
     size = place_of(model).element_size()
     hidden = int(getattr(config, "hidden_size", None) or getattr(config, "d_model", 0))
     layers = int(getattr(config, "num_hidden_layers", 0) or 1)
-    vocabulary = int(getattr(config, "vocab_size", 0))
-    cache = 2 * layers * hidden * tokens
-    logits = 3 * vocabulary * 4 // size
-    return rows * (cache + 8 * hidden * tokens + logits) * size
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "decoder_ffn_dim", 0)
+    heads = int(getattr(config, "num_attention_heads", 0) or 1)
+    groups = int(getattr(config, "num_key_value_heads", None) or heads)
+    width = int(getattr(config, "head_dim", None) or hidden // heads) * groups
+    reading = prompt * (2 * layers * width + 3 * int(inner) + 3 * hidden)
+    written = (prompt + new) * 2 * (layers + 1) * width
+    scores = int(getattr(config, "vocab_size", 0)) * (size + _SCORES * _FLOAT32)
+    return rows * (max(reading, written) * size + scores)

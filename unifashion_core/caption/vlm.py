@@ -33,7 +33,7 @@ from .vocabulary import load_vocabulary
 
 BATCH_SIZE = 4
 
-_IMAGE_TOKENS = 3000  # of the most that one picture takes in these families (LLaVA-NeXT: 2,880)
+_SAMPLE = (1024, 1024)  # of a picture: in some families larger ones take more tokens
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ class VlmCaptioner:
         text = config.get_text_config()
         beams = self.settings.beams if self.settings.strategy == "beam" else 1
         rows = min(images, self.batch_size) * beams
-        return generation_bytes(self.network, text, rows, _IMAGE_TOKENS + self.settings.max_tokens)
+        sample = self.prompts.batch([Image.new("RGB", _SAMPLE)], self.prompt)
+        prompt = int(sample["input_ids"].shape[1])
+        return generation_bytes(self.network, text, rows, prompt, self.settings.max_tokens)
 
     def caption(
         self, images: Sequence[Image.Image], *, on_step: OnStep | None = None, seed: int = 0
