@@ -22,7 +22,8 @@ TryOn = io.Custom("UNIFASHION_TRYON")
 Condition = io.Custom("UNIFASHION_CONDITION")
 Plan = io.Custom("UNIFASHION_PLAN")
 
-_PREPARER_BYTES = 256 * 1024**2
+_PERSON_BYTES = 25_000_000
+"""Of the networks that find a person: their inputs have one size, whatever the photo's."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class ManagedPreparer:
 
     def ready(self) -> None:
         """Bring the weights onto the device, with room for one photo's activations."""
-        load_models(self.patchers, _PREPARER_BYTES)
+        parts = 0 if self.segmenter is None else self.segmenter.activation_bytes()
+        load_models(self.patchers, max(_PERSON_BYTES, parts))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import tryon_tiny
@@ -32,7 +33,12 @@ from unifashion_core.encoder.dual import DualEncoder
 from unifashion_core.encoder.encoder import MultimodalEncoder
 from unifashion_core.encoder.memory import activation_bytes
 from unifashion_core.encoder.model import UniFashionEncoderModel
-from unifashion_core.pocket import TRYON
+from unifashion_core.imaging import to_tensor
+from unifashion_core.pocket import MEDIAPIPE, TRYON
+from unifashion_core.prepare.cache import PreparationCache
+from unifashion_core.prepare.labels_segmenter import Segmenter
+from unifashion_core.prepare.person import load_networks
+from unifashion_core.prepare.preparer import Preparer
 from unifashion_core.rendering.memory import (
     coding_bytes,
     context_bytes,
@@ -45,6 +51,7 @@ from unifashion_core.tryon.condition_encoders import ClipImage, ClipText
 from unifashion_core.tryon.config import ClipConfig, TryOnConfig
 from unifashion_core.tryon.denoiser import Denoiser
 from unifashion_core.tryon.unet import GarmentEncoder, TryOnUNet
+from unifashion_core.wardrobe import render_person, sample_person
 
 HALF = torch.float16
 REAL = pytest.mark.slow
@@ -313,6 +320,35 @@ def test_a_vision_language_model(images):
     measured = peak_bytes(lambda: network.generate(**given, attention_mask=ids * 0 + 1, **how))
     text = network.config.get_text_config()
     near(generation_bytes(network, text, images, ids.shape[1], 8), measured)
+
+
+@pytest.mark.parametrize("side", [384, 512])
+@pytest.mark.parametrize(
+    ("widths", "head"), [((32, 64, 160, 256), 256), ((64, 128, 320, 512), 768)]
+)
+def test_a_segmenter(widths, head, side):
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    config = SegformerConfig(hidden_sizes=list(widths), decoder_hidden_size=head)
+    with torch.device(META):
+        model = frozen(SegformerForSemanticSegmentation._from_config(config))
+        pixels = torch.zeros(1, 3, side, side, dtype=HALF)
+    processor = SimpleNamespace(size={"height": side, "width": side})
+    segmenter = Segmenter(model, processor, np.zeros(18, np.uint8), "tiny")
+    near(segmenter.activation_bytes(), peak_bytes(lambda: model(pixels), META))
+
+
+def test_finding_a_person(pack):
+    """Its networks read pictures of one size."""
+    networks = load_networks(MEDIAPIPE, torch.device("cpu"), torch.float32)
+    photo = to_tensor(render_person(sample_person(1, framing="full"), 320).image)
+    preparer = Preparer(lambda: networks, PreparationCache())
+    asked: list[int] = []
+    types = pack.module("nodes._types")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(types, "load_models", lambda patchers, size: asked.append(size))
+        types.ManagedPreparer(networks, None, (), "").ready()
+    near(asked[0], peak_bytes(lambda: preparer.person(photo)))
 
 
 def test_half_of_an_estimate_would_be_seen():

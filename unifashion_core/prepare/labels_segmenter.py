@@ -34,6 +34,9 @@ _WORDS: dict[str, Part] = {
 }  # fmt: skip
 
 
+_OTHER_BYTES = 256 * 1024**2
+
+
 class Segmenter:
     """A loaded segmentation model with the part of each of its labels."""
 
@@ -42,6 +45,18 @@ class Segmenter:
         self.processor = processor
         self.name = name
         self._parts = parts
+
+    def activation_bytes(self) -> int:
+        """Bytes that one photo takes at most beside the weights: where SegFormer's head joins its
+        four maps, each of a quarter of the sides. Of other kinds it is a guess.
+        """
+        config, size = self.model.config, next(self.model.parameters()).element_size()
+        if config.model_type != "segformer":
+            return _OTHER_BYTES
+        sides: Any = self.processor.size
+        places = int(sides["height"]) // 4 * (int(sides["width"]) // 4)
+        head, first = int(config.decoder_hidden_size), int(config.hidden_sizes[0])
+        return places * (9 * head + 2 * first) * size
 
     @torch.inference_mode()
     def parts(self, image: Image.Image) -> PartMap:
