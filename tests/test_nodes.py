@@ -233,7 +233,9 @@ def test_a_search_on_a_device_needs_one_unless_the_processor_may_do_it(pack, hos
         there = pack.comfy.device().type != "cpu"
     assert there or found["processor"] == found["device or processor"]
     graph["search"]["inputs"]["scan_on"] = "device"
-    if not there:
+    if there:
+        assert host.run(graph).ui["show"] == found["device or processor"]
+    else:
         wanted = "scan_on is 'device', but the host computes on the processor here. Choose 'proc"
         assert wanted in error_of(host, graph)
 

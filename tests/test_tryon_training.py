@@ -245,6 +245,39 @@ def test_places_loss_equals_the_slow_sum():
     assert float(found) == pytest.approx(sum(terms) / len(terms), rel=1e-5)
 
 
+def test_places_are_measured_on_the_share_of_the_batch_that_the_config_says():
+    text = ClipConfig(16, 1, 2, 32, vocabulary=6)
+    settings = TryOnConfig(_UNET, AutoencoderConfig(8, (1, 1, 1, 1), 1, 4, 2), text)
+    model = build_tryon(settings, _ATTENTION)
+    noise = torch.Generator().manual_seed(0)
+    rows = {name: torch.randn(4, 4, 8, 8, generator=noise) for name in ("target", "hint")}
+    batch = {
+        **rows,
+        **dict.fromkeys(("agnostic", "pose"), rows["target"]),
+        "keep": torch.zeros(4, 1, 8, 8),
+        "worn": torch.ones(4, 1, 64, 64),
+        "places": torch.rand(4, 8, 8, 3, generator=noise).round(),
+        "ids": torch.zeros(4, 5, dtype=torch.int64),
+        "progress": torch.tensor(0.25),
+        **{name: torch.ones(4) for name in ("hint_on", "text_on", "places_on")},
+    }
+    moved = batch["places"].clone()
+    moved[2:, ..., :2] = 1 - moved[2:, ..., :2]  # what the second half should look at
+    found: dict[float, list[float]] = {}
+    for share in (0.5, 1.0):
+        config = replace(_TRYON, places_share=share, places_blocks=(-1,))
+        objective = TryOnObjective(model, config)
+        for places in (batch["places"], moved):
+            torch.manual_seed(1)
+            losses = objective({**batch, "places": places})
+            found.setdefault(share, []).append(float(losses["places"].detach()))
+            fade = 1 - (1 - 0.2) * 0.25
+            wanted = losses["mse"] + config.places * fade * losses["places"]
+            torch.testing.assert_close(losses["total"], wanted)
+    assert found[0.5][0] == found[0.5][1]
+    assert found[1.0][0] != found[1.0][1]
+
+
 def test_stage_configs_say_what_they_do_not_know(tmp_path: Path):
     file = tmp_path / "train.json"
     file.write_text(json.dumps({"train_tryon": {"steps": 7}, "train_autoencoder": {"kl": 0.5}}))

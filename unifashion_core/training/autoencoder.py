@@ -200,20 +200,21 @@ class AutoencoderObjective(nn.Module):
         pixels, config = batch["pixels"], self._config
         posterior = self.autoencoder.encode(pixels)
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
-        noise, apart = torch.randn_like(mean), float(batch["progress"]) < config.principal
+        noise, apart = torch.randn_like(mean), batch["progress"] < config.principal
         losses: dict[str, Tensor] = {}
         if self.components is None:
             latents = mean + torch.exp(0.5 * logvar) * noise
         else:
             wanted = self.components(pixels)
             losses["anchor"] = (mean - wanted).square().mean()
-            latents = (wanted if apart else mean) + torch.exp(0.5 * logvar) * noise
+            latents = torch.where(apart, wanted, mean) + torch.exp(0.5 * logvar) * noise
         made = self.autoencoder.decode(latents).float()
         seen = picture_losses(made, pixels, config.gradient, config.chroma)
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
         total = seen["total"] + config.kl * kl
         if "anchor" in losses:
-            total = total + (1.0 if apart else config.anchor) * losses["anchor"]
+            weight = torch.where(apart, 1.0, config.anchor)
+            total = total + weight * losses["anchor"]
         return {**seen, "total": total, "kl": kl, **losses}
 
 
@@ -283,10 +284,11 @@ def train_autoencoder(
         },
     )
     run_loop(stage, out, on_progress=on_progress, stop_after=stop_after)
-    model.to("cpu").eval()
+    model.eval()
     settings = model.config
     if config.train_encoder:
         settings = replace(settings, scale_factor=scale_factor(model, pictures, config))
+    model.to("cpu")
     folder = out / "autoencoder"
     save_autoencoder(folder, model, settings)
     return folder
@@ -324,8 +326,9 @@ def scale_factor(
     Source: Rombach et al. 2022, appendix G.
     """
     rng = np.random.default_rng([config.seed, 77])
+    device = next(model.parameters()).device
     means: Sequence[Tensor] = [
-        model.encode(pictures.draw(rng, 16)).mean for _ in range(max(count // 16, 1))
+        model.encode(pictures.draw(rng, 16).to(device)).mean for _ in range(max(count // 16, 1))
     ]
     return 1.0 / float(torch.cat(list(means)).std())
 

@@ -159,6 +159,7 @@ def run_loop(
     store = CheckpointStore(out, stage.settings or config, model, optimizer, average)
     done = store.resume()
     started, first = time.monotonic(), done
+    losses: dict[str, float] = {}
     end = stage.end if stop_after is None else min(stage.end, stop_after)
     objective.train()
     with (out / "log.jsonl").open("a", encoding="utf-8") as log:
@@ -169,9 +170,13 @@ def run_loop(
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(step, stage.end, config.optim)
             batch = _placed(drawn, accelerator.device)
-            losses = _optimise(stage, accelerator, objective, optimizer, batch, step)
+            made = _optimise(stage, accelerator, objective, optimizer, batch)
             average.update()
             done = step + 1
+            # Reading a value makes a graphics card wait for the step, so there it is read at times.
+            read = done % 10 == 0 or done == end or done % config.save_every == 0
+            if read or step == first or accelerator.device.type == "cpu":
+                losses = _read(made, done)
             speed = (time.monotonic() - started) / (done - first)
             if on_progress is not None:
                 on_progress(Progress(done, stage.end, losses, speed * (stage.end - done)))
@@ -237,23 +242,32 @@ def _drawn_ahead(
 
 
 def _optimise(
-    stage: Stage[Any], accelerator: Any, objective: Any, optimizer: Any, batch: Any, step: int
-) -> dict[str, float]:
+    stage: Stage[Any], accelerator: Any, objective: Any, optimizer: Any, batch: Any
+) -> Losses:
     """One optimiser step; its losses."""
     config = stage.config
     optimizer.zero_grad()
     losses = stage.backward(accelerator, objective, batch)
-    found = {n: float(v.detach() if isinstance(v, Tensor) else v) for n, v in losses.items()}
-    if not math.isfinite(found["total"]):
-        raise CheckpointError(
-            f"Training step {step + 1}: the loss is {found['total']}. Lower the learning rate, or "
-            "go on from the last checkpoint with a clip norm."
-        )
     if config.optim.clip_norm:
         accelerator.clip_grad_norm_(objective.parameters(), config.optim.clip_norm)
     optimizer.step()
     if stage.after_step is not None:
         stage.after_step()
+    return losses
+
+
+def _read(losses: Losses, step: int) -> dict[str, float]:
+    """Losses as numbers.
+
+    Raises:
+        CheckpointError: If the total is none: the weights are spoilt.
+    """
+    found = {n: float(v.detach() if isinstance(v, Tensor) else v) for n, v in losses.items()}
+    if not math.isfinite(found["total"]):
+        raise CheckpointError(
+            f"Training step {step}: the loss is {found['total']}. Lower the learning rate, or "
+            "go on from the last checkpoint with a clip norm."
+        )
     return found
 
 

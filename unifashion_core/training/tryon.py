@@ -95,8 +95,11 @@ def train_tryon(
     if config.channel_weights:
         some = data.latents["target"][:8].float() / reader.config.scale_factor
         weights = channel_weights(reader, some, config.seed)
+    for network in (model.unet, model.garment):
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     objective = TryOnObjective(model, config, weights)
-    stage = Stage(objective, config, Draw(data, ids, config))
+    held = data.to(training_device())
+    stage = Stage(objective, config, Draw(held, ids, config))
     run_loop(stage, paths.out, on_progress=on_progress, stop_after=stop_after)
     folder = paths.out / "tryon"
     objective.to("cpu")
@@ -148,8 +151,6 @@ def fresh_model(
     torch.manual_seed(config.seed)  # pyright: ignore[reportUnknownMemberType] - untyped in torch
     model = build_tryon(settings, attention)
     prepare_fresh(model, config.warp_start)
-    for network in (model.unet, model.garment):
-        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return replace(model, autoencoder=autoencoder)
 
 

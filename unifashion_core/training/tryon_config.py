@@ -48,6 +48,8 @@ class TryOnTrainConfig:
             has them; it falls to a fifth over the run.
         places_blocks: Numbers of the warp blocks that learn from it, counted from the end: -1 is
             the last one.
+        places_share: Share of each batch that it is measured on: on a fine grid its attention maps
+            are the largest tensors of a step.
         atv: Whether the attention total-variation loss is added.
         atv_blocks: Numbers of its warp blocks.
         atv_limits: Grids with more places than the first and fewer than the second count.
@@ -76,6 +78,7 @@ class TryOnTrainConfig:
     channel_weights: bool = False
     places: float = 0.0
     places_blocks: tuple[int, ...] = (-1, -2, -3, -4)
+    places_share: float = 1.0
     atv: bool = False
     atv_blocks: tuple[int, ...] = (1, 4, 7)
     atv_limits: tuple[int, int] = (700, 3000)

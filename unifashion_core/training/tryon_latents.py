@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import permutations
 from pathlib import Path
@@ -69,6 +69,22 @@ class TryOnLatents:
     def __len__(self) -> int:
         return len(self.keep)
 
+    def to(self, device: torch.device) -> TryOnLatents:
+        """The records on a device, where a graphics card has twice the room that they take; else
+        as they are."""
+        held = [*self.latents.values(), self.keep, self.worn, self.places]
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if 2 * sum(t.numel() * t.element_size() for t in held) > free:
+                return self
+        return replace(
+            self,
+            latents={name: value.to(device) for name, value in self.latents.items()},
+            keep=self.keep.to(device),
+            worn=self.worn.to(device),
+            places=self.places.to(device),
+        )
+
     def draw(
         self, ids: Sequence[Tensor], config: TryOnTrainConfig, rng: np.random.Generator
     ) -> dict[str, Tensor]:
@@ -93,8 +109,10 @@ class TryOnLatents:
         count = len(chosen)
         draws = rng.random((4, count))
         sketched = torch.from_numpy(draws[0] < config.sketch_share) & self.has_sketch[chosen]
-        hint = self.latents["hint"][chosen]
-        hint = torch.where(sketched[:, None, None, None], self.latents["sketch"][chosen], hint)
+        device = self.keep.device
+        rows = chosen.to(device)
+        drawn = sketched.to(device)[:, None, None, None]
+        hint = torch.where(drawn, self.latents["sketch"][rows], self.latents["hint"][rows])
         dropped = draws[1] < config.drop_garment
         free = np.full(count, draws[2, 0]) if config.drop_by_batch else draws[2]
         # A sketch says nothing of colours, and without a garment the text is all there is.
@@ -104,11 +122,11 @@ class TryOnLatents:
         ]
         garment_led = ~sketched & torch.from_numpy(~dropped)
         return {
-            **{k: self.latents[k][chosen].float() for k in ("target", "agnostic", "pose")},
+            **{k: self.latents[k][rows].float() for k in ("target", "agnostic", "pose")},
             "hint": hint.float(),
-            "keep": self.keep[chosen].float(),
-            "worn": self.worn[chosen].float(),
-            "places": self.places[chosen].float(),
+            "keep": self.keep[rows].float(),
+            "worn": self.worn[rows].float(),
+            "places": self.places[rows].float(),
             "places_on": garment_led.float(),
             "hint_on": torch.from_numpy(~dropped).float(),
             "text_on": torch.from_numpy(~text_off).float(),

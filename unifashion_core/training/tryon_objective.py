@@ -74,7 +74,7 @@ class TryOnObjective(nn.Module):
         mse = (error * weight).mean() / weight.mean()
         losses = {"total": mse, "mse": mse}
         if self._config.places:
-            fade = 1.0 - (1.0 - _LAST_SHARE) * float(batch["progress"])
+            fade = 1.0 - (1.0 - _LAST_SHARE) * batch["progress"]
             losses["places"] = watchers.places()
             losses["total"] = losses["total"] + self._config.places * fade * losses["places"]
         if self._config.atv:
@@ -117,6 +117,7 @@ class _Watchers:
     def __init__(self, batch: Mapping[str, Tensor], config: TryOnTrainConfig, blocks: int) -> None:
         self._batch, self._config = batch, config
         self._blocks = {number % blocks for number in config.places_blocks}
+        self._share = config.places_share
         size = (batch["target"].shape[2], batch["target"].shape[3])
         self._size = size
         self._terms: list[Tensor] = []
@@ -128,8 +129,9 @@ class _Watchers:
         if self._config.atv:
             self.variation.watch(number, q, k)
         if self._config.places and number in self._blocks:
-            term = places_loss(q, k, self._batch["places"], self._batch["places_on"], self._size)
-            self._terms.append(term)
+            count = math.ceil(self._share * len(q))
+            places, counts = self._batch["places"][:count], self._batch["places_on"][:count]
+            self._terms.append(places_loss(q[:count], k[:count], places, counts, self._size))
 
     def places(self) -> Tensor:
         if not self._terms:
