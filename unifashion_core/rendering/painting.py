@@ -131,15 +131,17 @@ class Painter:
         persons = [self._person(item) for item in items]
         hints = [self._hint(item) for item in items]
         found = [self._context(item) for item in items]
+        led = [item.garment is not None and item.garment.kind == "garment" for item in items]
         condition = make_condition(
             persons,
             hints,
-            torch.cat([tokens for tokens, _ in found]),
+            torch.cat([tokens for tokens, _, _ in found]),
             self._free(items[0]),
             hint_strength=[item.hint_strength for item in items],
             context_strength=[item.context_strength for item in items],
+            colours=[None if by else c for (_, c, _), by in zip(found, led, strict=True)],
         )
-        return condition, [notes for _, notes in found]
+        return condition, [notes for _, _, notes in found]
 
     def _person(self, item: TryOnItem) -> PersonLatents:
         person = item.person
@@ -166,8 +168,9 @@ class Painter:
 
         return self._kept("try-on garment latents", [garment.key], make)
 
-    def _context(self, item: TryOnItem) -> tuple[Tensor, tuple[str, ...]]:
-        """Context tokens, (1, N, C), and what the user should know of the text."""
+    def _context(self, item: TryOnItem) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
+        """Context tokens, (1, N, C), the colours that the text tells, and what the user should know
+        of the text."""
         model, garment = self.tools.model, item.garment
         if not self._reads_text():
             assert garment is not None  # `check` refuses it
@@ -176,14 +179,14 @@ class Painter:
                 self._load_context("image")
                 return encode_garment_context(model, garment.hint[None])
 
-            return self._kept("try-on garment context", [garment.key], see), ()
+            return self._kept("try-on garment context", [garment.key], see), None, ()
 
         def read() -> TextContext:
             self._load_context("text")
             return encode_texts(model, self._tokens(), [item.text])
 
         found = self._kept("try-on text context", [item.text], read)
-        return self._adapted(item, found.tokens), _text_notes(found)
+        return self._adapted(item, found.tokens), found.colours[0], _text_notes(found)
 
     def _adapted(self, item: TryOnItem, tokens: Tensor) -> Tensor:
         """Text tokens, and the adapter's where there is an embedding."""

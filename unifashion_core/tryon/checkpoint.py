@@ -28,6 +28,7 @@ from .condition_encoders import ClipText, ContextAdapter, ImageContext, repair_p
 from .config import TryOnConfig
 from .layouts import CONFIG_KEY, PREFIXES, TryOnState, recognise
 from .unet import GarmentEncoder, TryOnUNet
+from .word_colours import WordColours
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
@@ -46,6 +47,7 @@ class TryOnModel:
         context: Makes the context tokens of a text or of the garment's picture.
         free: The context that guidance leads away from, (1, 1, context_dim), or None.
         adapter: Makes context tokens of an encoder's query outputs, or None.
+        colours: The mean latents that words tell, or None.
     """
 
     config: TryOnConfig
@@ -55,6 +57,7 @@ class TryOnModel:
     context: ClipText | ImageContext
     free: Tensor | None
     adapter: ContextAdapter | None = None
+    colours: WordColours | None = None
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -66,7 +69,11 @@ class TryOnModel:
             "autoencoder": self.autoencoder,
             context: self.context,
         }
-        return found if self.adapter is None else {**found, "adapter": self.adapter}
+        if self.adapter is not None:
+            found["adapter"] = self.adapter
+        if self.colours is not None:
+            found["colours"] = self.colours
+        return found
 
 
 def build_tryon(config: TryOnConfig, attention: AttentionBackend) -> TryOnModel:
@@ -85,6 +92,9 @@ def build_tryon(config: TryOnConfig, attention: AttentionBackend) -> TryOnModel:
         if config.text is not None
         else ImageContext(config, attention)
     )
+    colours = None
+    if config.word_colours and config.text is not None:
+        colours = WordColours(config.text.vocabulary, config.unet.latent_channels)
     return TryOnModel(
         config,
         TryOnUNet(config.unet, attention),
@@ -93,6 +103,7 @@ def build_tryon(config: TryOnConfig, attention: AttentionBackend) -> TryOnModel:
         context,
         None,
         ContextAdapter(config.adapter, config.unet.context_dim) if config.adapter else None,
+        colours,
     )
 
 
