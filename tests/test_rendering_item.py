@@ -260,6 +260,8 @@ def test_words_tell_colours_where_no_garment_does(networks, model, items, monkey
         replace(items[0], garment=lines, text="red"),
         replace(items[0], garment=None, text="red"),
         replace(items[0], garment=lines, text=""),
+        replace(items[0], hint_strength=0.0, text="red"),
+        replace(items[0], garment=lines, context_strength=0.0, text="red"),
     ]
     seen: list[tuple[torch.Tensor | None, ...]] = []
 
@@ -272,6 +274,8 @@ def test_words_tell_colours_where_no_garment_does(networks, model, items, monkey
     assert [None if c is None else c.tolist() for c in seen[0]] == [
         None,
         [1.0] * model.config.unet.latent_channels,
+        [1.0] * model.config.unet.latent_channels,
+        None,
         [1.0] * model.config.unet.latent_channels,
         None,
     ]

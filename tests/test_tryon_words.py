@@ -81,7 +81,7 @@ def test_a_config_and_weights_that_disagree_are_an_error(tmp_path: Path):
 
 
 def test_the_start_tells_the_colours_inside_the_mask_of_items_that_have_some():
-    """The network is replaced by one that says "this is all noise": what comes out is the start."""
+    """The UNet's first input begins with the start."""
     model = tiny_model()
     plain = tiny_condition(model)
     told = torch.tensor([0.5, -1.0, 2.0, 0.0])

@@ -131,7 +131,6 @@ class Painter:
         persons = [self._person(item) for item in items]
         hints = [self._hint(item) for item in items]
         found = [self._context(item) for item in items]
-        led = [item.garment is not None and item.garment.kind == "garment" for item in items]
         condition = make_condition(
             persons,
             hints,
@@ -139,7 +138,10 @@ class Painter:
             self._free(items[0]),
             hint_strength=[item.hint_strength for item in items],
             context_strength=[item.context_strength for item in items],
-            colours=[None if by else c for (_, c, _), by in zip(found, led, strict=True)],
+            colours=[
+                told if _words_lead(item) else None
+                for (_, told, _), item in zip(found, items, strict=True)
+            ],
         )
         return condition, [notes for _, _, notes in found]
 
@@ -235,6 +237,13 @@ class Painter:
     def _kept(self, name: str, inputs: Sequence[object], make: Callable[[], T]) -> T:
         dtype = str(next(self.tools.model.autoencoder.parameters()).dtype)
         return self.tools.cache.get_or_make(name, [self.tools.fingerprint, dtype, *inputs], make)
+
+
+def _words_lead(item: TryOnItem) -> bool:
+    """Whether an item's colours come from its text: no garment counts, and the text does."""
+    garment = item.garment
+    shown = garment is not None and garment.kind == "garment" and item.hint_strength > 0
+    return item.context_strength > 0 and not shown
 
 
 def _text_notes(found: TextContext) -> tuple[str, ...]:
