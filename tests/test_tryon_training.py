@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,6 +197,23 @@ def test_the_papers_recipe_leaves_the_unets_first_half_and_the_text_alone():
 
 
 @pytest.mark.slow
+def test_a_run_from_other_weights_says_which_schedule_it_taught(
+    data: Path, autoencoder: Path, tmp_path: Path
+):
+    config = replace(_TRYON, steps=2)
+    reader = load_autoencoder(autoencoder, _ATTENTION)
+    paths = TryOnPaths(data, tmp_path / "first", CLIP_MERGES)
+    start = load_tryon(
+        train_tryon(paths, config, _ATTENTION, autoencoder=reader), attention=_ATTENTION
+    )
+    assert not start.config.unet.zero_terminal
+    ending = replace(config, unet=replace(_UNET, zero_terminal=True), late=0.7)
+    paths = TryOnPaths(data, tmp_path / "second", CLIP_MERGES)
+    after = load_tryon(train_tryon(paths, ending, _ATTENTION, start=start), attention=_ATTENTION)
+    assert after.config == replace(start.config, unet=ending.unet)
+
+
+@pytest.mark.slow
 def test_recoloured_copies_change_the_garment_alone(data: Path, autoencoder: Path):
     model = load_autoencoder(autoencoder, _ATTENTION)
     one = encode_records(data, "train", model, replace(_TRYON, recolours=0), None)
@@ -207,6 +226,23 @@ def test_recoloured_copies_change_the_garment_alone(data: Path, autoencoder: Pat
     names = read_texts(data, "train", "attributes.json")
     colours = {c for values in names.values() for c in values["colours"]}
     assert not any(set(t.split()) & colours for texts in two.texts[count:] for t in texts)
+
+
+@pytest.mark.slow
+def test_what_no_garment_leads_is_in_its_own_colours(data: Path, autoencoder: Path):
+    model = load_autoencoder(autoencoder, _ATTENTION)
+    config = replace(_TRYON, recolours=2, drop_garment=0.4, sketch_share=0.4)
+    records = encode_records(data, "train", model, config, None)
+    count = len(records) // 3
+    assert records.own.tolist() == list(range(count)) * 3
+    ids = [torch.full((2, 77), row) for row in range(len(records))]
+    chosen = torch.arange(count, 3 * count).repeat(8)  # copies alone
+    batch = records.take(chosen, ids, config, np.random.default_rng(0))
+    led = batch["places_on"] == 1
+    assert 0 < int(led.sum()) < len(chosen)
+    rows = torch.where(led, chosen, chosen % count)
+    assert torch.equal(batch["ids"][:, 0], rows)
+    assert torch.equal(batch["target"], records.latents["target"][rows].float())
 
 
 @pytest.mark.slow
@@ -276,6 +312,67 @@ def test_places_are_measured_on_the_share_of_the_batch_that_the_config_says():
             torch.testing.assert_close(losses["total"], wanted)
     assert found[0.5][0] == found[0.5][1]
     assert found[1.0][0] != found[1.0][1]
+
+
+def _tiny_batch(count: int) -> dict[str, torch.Tensor]:
+    noise = torch.Generator().manual_seed(0)
+    names = ("target", "agnostic", "pose", "hint")
+    return {
+        **{name: torch.randn(count, 4, 8, 8, generator=noise) for name in names},
+        "keep": torch.zeros(count, 1, 8, 8),
+        "worn": torch.ones(count, 1, 64, 64),
+        "places": torch.zeros(count, 8, 8, 3),
+        "ids": torch.zeros(count, 5, dtype=torch.int64),
+        "progress": torch.tensor(0.25),
+        **{name: torch.ones(count) for name in ("hint_on", "text_on", "places_on")},
+    }
+
+
+def _note_steps(seen: list[torch.Tensor], _: Any, args: Any) -> None:
+    seen.append(args[1])
+
+
+def test_late_draws_noisy_steps_more_often_and_one_draws_as_ever(monkeypatch: pytest.MonkeyPatch):
+    text = ClipConfig(16, 1, 2, 32, vocabulary=6)
+    unet = replace(_UNET, zero_terminal=True)
+    settings = TryOnConfig(unet, AutoencoderConfig(8, (1, 1, 1, 1), 1, 4, 2), text)
+    model = build_tryon(settings, _ATTENTION)
+    drawn: dict[float, torch.Tensor] = {}
+    for late in (1.0, 0.5, 2.0):
+        objective = TryOnObjective(model, replace(_TRYON, unet=unet, late=late))
+        seen: list[torch.Tensor] = []
+        hook = model.unet.register_forward_pre_hook(partial(_note_steps, seen))
+        torch.manual_seed(3)
+        losses = objective(_tiny_batch(64))
+        hook.remove()
+        losses["total"].backward()
+        assert bool(torch.isfinite(losses["total"]))
+        drawn[late] = seen[0]
+    torch.manual_seed(3)
+    assert torch.equal(drawn[1.0], torch.randint(0, 1000, (64,)))
+    means = {late: float(steps.float().mean()) for late, steps in drawn.items()}
+    assert means[0.5] == pytest.approx(667, abs=100)
+    assert means[2.0] == pytest.approx(333, abs=120)
+    # The largest share's root rounds to 1, and there is no step 1000.
+    objective = TryOnObjective(model, replace(_TRYON, unet=unet, late=0.1))
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.full((64,), 1 - 2.0**-24))
+    objective(_tiny_batch(64))
+    with pytest.raises(InputError, match="late 0, wanted more than 0"):
+        replace(_TRYON, late=0)
+
+
+def test_a_network_on_a_schedule_that_ends_in_noise_learns_the_picture_at_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    text = ClipConfig(16, 1, 2, 32, vocabulary=6)
+    unet = replace(_UNET, zero_terminal=True)
+    settings = TryOnConfig(unet, AutoencoderConfig(8, (1, 1, 1, 1), 1, 4, 2), text)
+    objective = TryOnObjective(build_tryon(settings, _ATTENTION), replace(_TRYON, unet=unet))
+    batch = _tiny_batch(3)
+    made = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(objective, "_predict", lambda *_: made)
+    guess = objective.guess(batch, torch.full((3,), 999))
+    torch.testing.assert_close(guess, -made, atol=2e-3, rtol=0)  # v is minus the picture there
 
 
 def test_stage_configs_say_what_they_do_not_know(tmp_path: Path):

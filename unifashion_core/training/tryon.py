@@ -103,9 +103,17 @@ def train_tryon(
     run_loop(stage, paths.out, on_progress=on_progress, stop_after=stop_after)
     folder = paths.out / "tryon"
     objective.to("cpu")
-    trained = replace(model, free=objective.free.detach())
+    trained = replace(
+        model, config=_trained_for(model.config, config), free=objective.free.detach()
+    )
     save_tryon(folder, trained)
     return folder
+
+
+def _trained_for(model: TryOnConfig, config: TryOnTrainConfig) -> TryOnConfig:
+    """The model's config, with what a run taught it to predict, on which schedule."""
+    kind, ends = config.unet.prediction_type, config.unet.zero_terminal
+    return replace(model, unet=replace(model.unet, prediction_type=kind, zero_terminal=ends))
 
 
 class Draw:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from ..errors import InputError
 from ..tryon.config import ClipConfig, UNetConfig
 from .config import OptimConfig, config_of
 
@@ -53,6 +55,8 @@ class TryOnTrainConfig:
         atv: Whether the attention total-variation loss is added.
         atv_blocks: Numbers of its warp blocks.
         atv_limits: Grids with more places than the first and fewer than the second count.
+        late: Time steps are drawn as 1000 * u ** late, u uniform: below 1 the noisy ones, where the
+            garment must be understood, come up more often.
         encode_precision: Of the autoencoder while it encodes the records: "no" or "bf16".
         recolours: Coloured copies of each record; they teach colours beyond the data's.
         captions: Captions drawn for each record, where its attributes are known.
@@ -82,6 +86,7 @@ class TryOnTrainConfig:
     atv: bool = False
     atv_blocks: tuple[int, ...] = (1, 4, 7)
     atv_limits: tuple[int, int] = (700, 3000)
+    late: float = 1.0
     encode_precision: Literal["no", "bf16"] = "no"
     recolours: int = 0
     captions: int = 1
@@ -91,6 +96,13 @@ class TryOnTrainConfig:
     save_every: int = 500
     seed: int = 0
     precision: Literal["no", "bf16"] = "no"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.late) and self.late > 0):
+            raise InputError(
+                f"Try-on config: late {self.late}, wanted more than 0. 1 draws all time steps "
+                "alike, 0.5 the noisy ones more often."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as the JSON file holds them."""

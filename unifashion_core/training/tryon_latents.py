@@ -57,6 +57,7 @@ class TryOnLatents:
         places: x, y, known, (N, h, w, 3), float16.
         texts: Captions of each record.
         has_sketch: Which records have a sketch, (N,).
+        own: Row of each record in its own colours, (N,): of a recoloured copy the original's.
     """
 
     latents: Mapping[str, Tensor]
@@ -65,6 +66,7 @@ class TryOnLatents:
     places: Tensor
     texts: tuple[tuple[str, ...], ...]
     has_sketch: Tensor
+    own: Tensor
 
     def __len__(self) -> int:
         return len(self.keep)
@@ -105,22 +107,27 @@ class TryOnLatents:
         config: TryOnTrainConfig,
         rng: np.random.Generator,
     ) -> dict[str, Tensor]:
-        """As `draw`, of chosen records, (B,); what is dropped or sketched of them is drawn."""
+        """As `draw`, of chosen records, (B,); what is dropped or sketched of them is drawn.
+
+        Where no garment is shown a record comes in its own colours: a recoloured copy's captions
+        say nothing of colours, so nothing would.
+        """
         count = len(chosen)
         draws = rng.random((4, count))
         sketched = torch.from_numpy(draws[0] < config.sketch_share) & self.has_sketch[chosen]
+        dropped = draws[1] < config.drop_garment
+        garment_led = ~sketched & torch.from_numpy(~dropped)
+        chosen = torch.where(garment_led, chosen, self.own[chosen])
         device = self.keep.device
         rows = chosen.to(device)
         drawn = sketched.to(device)[:, None, None, None]
         hint = torch.where(drawn, self.latents["sketch"][rows], self.latents["hint"][rows])
-        dropped = draws[1] < config.drop_garment
         free = np.full(count, draws[2, 0]) if config.drop_by_batch else draws[2]
         # A sketch says nothing of colours, and without a garment the text is all there is.
         text_off = (free < config.drop_context) & ~(dropped | sketched.numpy())
         tokens = [
             ids[i][int(d * len(ids[i]))] for i, d in zip(chosen.tolist(), draws[3], strict=True)
         ]
-        garment_led = ~sketched & torch.from_numpy(~dropped)
         return {
             **{k: self.latents[k][rows].float() for k in ("target", "agnostic", "pose")},
             "hint": hint.float(),
@@ -165,6 +172,7 @@ def encode_records(
     attributes = read_texts(data, split, ATTRIBUTES_FILE)
     parts: list[dict[str, Tensor]] = []
     texts: list[tuple[str, ...]] = []
+    own: list[int] = []
     key = _fingerprint(model, config)
     for start in range(0, len(names), _ENCODED_AT_ONCE):
         some = names[start : start + _ENCODED_AT_ONCE]
@@ -178,7 +186,9 @@ def encode_records(
                 save_file(made, file.with_suffix(".partial"))
                 file.with_suffix(".partial").replace(file)
             parts.append(made)
+        originals = range(len(own), len(own) + len(some))
         for copy in range(1 + config.recolours):
+            own += originals
             texts += [_texts(n, phrases, attributes, config, recoloured=copy > 0) for n in some]
         if on_step is not None:
             on_step(start + len(some), len(names))
@@ -191,6 +201,7 @@ def encode_records(
         joined["places"],
         tuple(texts),
         joined["has_sketch"].bool(),
+        torch.tensor(own),
     )
 
 

@@ -49,7 +49,7 @@ class TryOnObjective(nn.Module):
         free = torch.zeros(1, 1, dim) if model.free is None else model.free.detach().clone()
         self.free = nn.Parameter(free)
         self._config = config
-        self.register_buffer("_alphas", alphas_cumprod(), persistent=False)
+        self.register_buffer("_alphas", alphas_cumprod(config.unet.zero_terminal), persistent=False)
         self.requires_grad_(True)
         if not config.train_all:
             for part in (self.unet.input_blocks, self.unet.middle_block, self.unet.time_embed):
@@ -59,7 +59,7 @@ class TryOnObjective(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Losses by name; "total" is their weighted sum."""
         target = batch["target"]
-        steps = torch.randint(0, TRAIN_STEPS, (len(target),), device=target.device)
+        steps = self._steps(len(target), target.device)
         noise = torch.randn_like(target)
         alphas = cast("Tensor", self._alphas)[steps][:, None, None, None]
         noisy = alphas.sqrt() * target + (1 - alphas).sqrt() * noise
@@ -90,10 +90,17 @@ class TryOnObjective(nn.Module):
             steps: Time steps of the noise that is drawn here, (B,).
         """
         target = batch["target"]
-        signal, spread = signal_and_spread(steps, target)
+        unet = self._config.unet
+        signal, spread = signal_and_spread(steps, target, unet.zero_terminal)
         noisy = signal * target + spread * torch.randn_like(target)
         made = self._predict(batch, noisy, steps, None)
-        return clean_estimate(made, noisy, steps, self._config.unet.prediction_type)
+        return clean_estimate(made, noisy, steps, unet.prediction_type, unet.zero_terminal)
+
+    def _steps(self, count: int, device: torch.device) -> Tensor:
+        if self._config.late == 1.0:
+            return torch.randint(0, TRAIN_STEPS, (count,), device=device)
+        shares = torch.rand(count, device=device) ** self._config.late
+        return (TRAIN_STEPS * shares).long().clamp(max=TRAIN_STEPS - 1)  # a root may round to 1
 
     def _predict(
         self, batch: Mapping[str, Tensor], noisy: Tensor, steps: Tensor, on_warp: OnWarp | None

@@ -25,6 +25,8 @@ class UNetConfig:
         context_dim: Width of the context tokens.
         norm_groups: Of every group norm; must divide all widths.
         prediction_type: What the network predicts: the noise, or v.
+        zero_terminal: Whether the noise schedule ends in pure noise; for v alone. The paper's keeps
+            some of the picture at the last step, and a small model reads its colours out of that.
         warp_positions: Whether queries and keys of the warp blocks carry their place on the grid.
             The paper's have none; a small model learns where to look much faster with it.
     """
@@ -38,6 +40,7 @@ class UNetConfig:
     context_dim: int = 768
     norm_groups: int = 32
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
+    zero_terminal: bool = False
     warp_positions: bool = False
 
     def __post_init__(self) -> None:
@@ -47,6 +50,11 @@ class UNetConfig:
                     f"try-on config: width {width} can't be divided by {self.norm_groups} norm "
                     f"groups and {self.num_heads} heads. Choose numbers that divide every width."
                 )
+        if self.zero_terminal and self.prediction_type == "epsilon":
+            raise InputError(
+                "try-on config: zero_terminal with prediction_type 'epsilon'. Choose v_prediction: "
+                "where nothing of the picture is left, its noise says nothing about it."
+            )
 
     @property
     def in_channels(self) -> int:

@@ -13,6 +13,9 @@ from .schedule import alphas_cumprod
 Predict = Callable[[Tensor, Tensor], Tensor]
 """Noise in a latent (B, z, h, w) at time steps (B,); guidance is the caller's matter."""
 
+Split = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Likewise, but the clean latent and the noise."""
+
 # Adams-Bashforth weights of the newest predictions, newest first.
 _WEIGHTS = {
     1: (3 / 2, -1 / 2),
@@ -22,7 +25,12 @@ _WEIGHTS = {
 
 
 def sample_plms(
-    predict: Predict, x: Tensor, timesteps: Tensor, *, on_step: OnStep | None = None
+    predict: Predict,
+    x: Tensor,
+    timesteps: Tensor,
+    *,
+    zero_terminal: bool = False,
+    on_step: OnStep | None = None,
 ) -> Tensor:
     """Denoise by pseudo linear multi-step, without added noise.
 
@@ -32,6 +40,7 @@ def sample_plms(
         predict: The network with its condition.
         x: Start, (B, z, h, w).
         timesteps: Descending, (S,), such as `plms_timesteps` gives.
+        zero_terminal: Of the schedule.
         on_step: Called with (steps done, steps in all); may raise to cancel.
 
     Returns:
@@ -39,7 +48,7 @@ def sample_plms(
 
     Source: Liu et al. 2022 (PNDM), algorithm 2, as the reference has it.
     """
-    alphas = alphas_cumprod().to(x.device)
+    alphas = alphas_cumprod(zero_terminal).to(x.device)
     times = [int(t) for t in timesteps]
     older: list[Tensor] = []
     for index, time in enumerate(times):
@@ -63,14 +72,21 @@ def sample_plms(
 
 
 def sample_ddim(
-    predict: Predict, x: Tensor, timesteps: Tensor, *, on_step: OnStep | None = None
+    split: Split,
+    x: Tensor,
+    timesteps: Tensor,
+    *,
+    zero_terminal: bool = False,
+    on_step: OnStep | None = None,
 ) -> Tensor:
     """Denoise by DDIM without added noise, over time steps of any spacing.
 
     Args:
-        predict: The network with its condition.
+        split: The network with its condition. The clean latent is not made from the noise here:
+            near pure noise that divides by almost nothing.
         x: Start, (B, z, h, w).
         timesteps: Descending, (S,).
+        zero_terminal: Of the schedule.
         on_step: Called with (steps done, steps in all); may raise to cancel.
 
     Returns:
@@ -78,11 +94,12 @@ def sample_ddim(
 
     Source: Song et al. 2021 (DDIM), equation 12 with eta 0.
     """
-    alphas = alphas_cumprod().to(x.device)
+    alphas = alphas_cumprod(zero_terminal).to(x.device)
     times = [int(t) for t in timesteps]
     for index, time in enumerate(times):
         then = alphas[0] if index + 1 == len(times) else alphas[times[index + 1]]
-        x = _step(x, predict(x, _times(x, time)), alphas[time], then)
+        clean, noise = split(x, _times(x, time))
+        x = then.sqrt() * clean + (1.0 - then).sqrt() * noise
         if on_step is not None:
             on_step(index + 1, len(times))
     return x

@@ -25,7 +25,6 @@ from .solvers import (
     Solver,
     SolverName,
     Spacing,
-    clean_estimate,
     signal_and_spread,
 )
 
@@ -164,7 +163,6 @@ class _Run:
             self.model, self.condition, settings.guidance, draws, garment_guidance=own
         )
         last = self._last_guided()
-        kind = self.solver.prediction_type
         seen: list[Tensor] = []
 
         def predict(x: Tensor, times: Tensor) -> Tensor:
@@ -172,7 +170,7 @@ class _Run:
             predicted = denoiser(x, times, guided=time >= last)
             _check_numbers(predicted, time, self.model)
             if on_preview is not None:
-                seen[:] = [clean_estimate(predicted, x, times, kind)]
+                seen[:] = [self.solver.clean_estimate(predicted, x, times)]
             return predicted
 
         def step(done: int, total: int) -> None:
@@ -188,7 +186,7 @@ class _Run:
             return self._told(noise)
         latent = photo.mean if draws is None else photo.sample(draw_noise(photo, draws))
         last = torch.full((len(noise),), TRAIN_STEPS - 1)
-        signal, spread = signal_and_spread(last, noise)
+        signal, spread = signal_and_spread(last, noise, self.solver.zero_terminal)
         scale = self.model.config.autoencoder.scale_factor
         return signal * latent.float() * scale + spread * noise
 
@@ -196,7 +194,8 @@ class _Run:
         """The noise, its mean inside the mask replaced by the colours that the texts tell."""
         if all(colour is None for colour in self.condition.colours):
             return noise
-        signal, _ = signal_and_spread(torch.tensor([TRAIN_STEPS - 1]), noise[:1])
+        last = torch.tensor([TRAIN_STEPS - 1])
+        signal, _ = signal_and_spread(last, noise[:1], self.solver.zero_terminal)
         inside = (1 - self.condition.keep).to(noise)
         share = inside.sum(dim=(2, 3), keepdim=True).clamp(min=1e-6)
         own = (noise * inside).sum(dim=(2, 3), keepdim=True) / share
@@ -276,8 +275,10 @@ def _checked(
         _check_latents(found, what)
     if condition.hint is not None:
         _check_latents(condition.hint, "garment")
-    kind = config.unet.prediction_type
-    return Solver(settings.solver, settings.steps, settings.spacing, kind)
+    unet, spacing = config.unet, settings.spacing
+    return Solver(
+        settings.solver, settings.steps, spacing, unet.prediction_type, unet.zero_terminal
+    )
 
 
 def _check_latents(found: Posterior, what: str) -> None:

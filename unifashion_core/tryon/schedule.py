@@ -11,16 +11,28 @@ from ..errors import InputError
 
 TRAIN_STEPS = 1000
 _BETAS = (0.00085, 0.0120)
+_ALMOST_NONE = 2.0**-24
+"""What is left at the end of a schedule that ends in pure noise: nothing divides by zero. As
+diffusers has it."""
 
 
-def alphas_cumprod() -> Tensor:
+def alphas_cumprod(zero_terminal: bool = False) -> Tensor:
     """Share of the picture's variance that is left at each time step, (1000,), float32.
 
-    Source: Rombach et al. 2022: betas are squares of evenly spaced roots.
+    Args:
+        zero_terminal: Whether the schedule ends in pure noise.
+
+    Source: Rombach et al. 2022: betas are squares of evenly spaced roots; Lin et al. 2024 (Common
+        diffusion noise schedules and sample steps are flawed), algorithm 1, for the end.
     """
     first, last = (b**0.5 for b in _BETAS)
     betas = torch.linspace(first, last, TRAIN_STEPS, dtype=torch.float64) ** 2
-    return torch.cumprod(1.0 - betas, dim=0).float()
+    alphas = torch.cumprod(1.0 - betas, dim=0)
+    if zero_terminal:
+        roots = alphas.sqrt()
+        alphas = ((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])).square()
+        alphas[-1] = _ALMOST_NONE
+    return alphas.float()
 
 
 def plms_timesteps(steps: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..deps import require
 from ..errors import InputError
 from ..types import OnStep
-from .plms import sample_ddim, sample_plms
+from .plms import Split, sample_ddim, sample_plms
 from .schedule import TRAIN_STEPS, alphas_cumprod, plms_timesteps, spaced_timesteps
 
 SolverName = Literal["plms", "ddim", "dpm++2m", "unipc", "lcm"]
@@ -45,7 +45,7 @@ _CLASSES = {
     "unipc": "UniPCMultistepScheduler",
     "lcm": "LCMScheduler",
 }
-_MINIMUM = "0.27"  # the first diffusers in which all three take these settings
+_MINIMUM = "0.28"  # the first diffusers in which all three take these settings
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,14 @@ class Solver:
         steps: Of the solver; plms takes one more where they don't divide 1000, as the reference.
         spacing: How the time steps lie; plms has its own.
         prediction_type: What the network predicts.
+        zero_terminal: Whether the schedule that it was trained with ends in pure noise.
     """
 
     name: SolverName
     steps: int
     spacing: Spacing = "linspace"
     prediction_type: PredictionType = "epsilon"
+    zero_terminal: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in SOLVERS or self.spacing not in SPACINGS:
@@ -109,9 +111,16 @@ class Solver:
             InputError: As `timesteps`.
             MissingPackageError: As `timesteps`.
         """
-        if self.name in ("plms", "ddim"):
-            draw = sample_plms if self.name == "plms" else sample_ddim
-            return draw(self._noise_of(predict), x, self.timesteps(), on_step=on_step)
+        if self.name == "plms":
+            noise = self._noise_of(predict)
+            return sample_plms(
+                noise, x, self.timesteps(), zero_terminal=self.zero_terminal, on_step=on_step
+            )
+        if self.name == "ddim":
+            split = self._split_of(predict)
+            return sample_ddim(
+                split, x, self.timesteps(), zero_terminal=self.zero_terminal, on_step=on_step
+            )
         scheduler = self._scheduler(x.device)
         own: dict[str, Any] = {"generator": list(generators)} if self.name == "lcm" else {}
         for index, time in enumerate(scheduler.timesteps):
@@ -121,16 +130,34 @@ class Solver:
                 on_step(index + 1, len(scheduler.timesteps))
         return x
 
+    def clean_estimate(self, predicted: Tensor, x: Tensor, times: Tensor) -> Tensor:
+        """As the function of this name, by this solver's schedule."""
+        return clean_estimate(predicted, x, times, self.prediction_type, self.zero_terminal)
+
     def _noise_of(self, predict: Predict) -> Predict:
         """The noise in a latent, whatever the network predicts."""
         if self.prediction_type == "epsilon":
             return predict
 
         def noise(x: Tensor, times: Tensor) -> Tensor:
-            signal, spread = signal_and_spread(times, x)
-            return signal * predict(x, times) + spread * x
+            return self._noise(predict(x, times), x, times)
 
         return noise
+
+    def _split_of(self, predict: Predict) -> Split:
+        """The clean latent and the noise in a latent, whatever the network predicts."""
+
+        def split(x: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+            predicted = predict(x, times)
+            return self.clean_estimate(predicted, x, times), self._noise(predicted, x, times)
+
+        return split
+
+    def _noise(self, predicted: Tensor, x: Tensor, times: Tensor) -> Tensor:
+        if self.prediction_type == "epsilon":
+            return predicted
+        signal, spread = signal_and_spread(times, x, self.zero_terminal)
+        return signal * predicted + spread * x
 
     def _scheduler(self, device: torch.device) -> Any:
         diffusers: Any = require("diffusers", minimum=_MINIMUM)
@@ -139,6 +166,7 @@ class Solver:
             "beta_start": 0.00085,
             "beta_end": 0.012,
             "beta_schedule": "scaled_linear",
+            "rescale_betas_zero_snr": self.zero_terminal,
             "prediction_type": self.prediction_type,
             "timestep_spacing": self.spacing,
             "steps_offset": 1,
@@ -150,14 +178,20 @@ class Solver:
         return scheduler
 
 
-def signal_and_spread(times: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+def signal_and_spread(
+    times: Tensor, like: Tensor, zero_terminal: bool = False
+) -> tuple[Tensor, Tensor]:
     """Shares of picture and noise in a latent at time steps (B,): (B, 1, 1, 1) each."""
-    alphas = alphas_cumprod().to(like.device)[times][:, None, None, None]
+    alphas = alphas_cumprod(zero_terminal).to(like.device)[times][:, None, None, None]
     return alphas.sqrt(), (1.0 - alphas).sqrt()
 
 
 def clean_estimate(
-    predicted: Tensor, x: Tensor, times: Tensor, prediction_type: PredictionType
+    predicted: Tensor,
+    x: Tensor,
+    times: Tensor,
+    prediction_type: PredictionType,
+    zero_terminal: bool = False,
 ) -> Tensor:
     """The picture that a prediction sees in a noisy latent, (B, z, h, w), scaled.
 
@@ -166,10 +200,11 @@ def clean_estimate(
         x: The noisy latent.
         times: (B,).
         prediction_type: Which of both it is.
+        zero_terminal: Of the schedule.
 
     Source: Salimans and Ho 2022, section 2.1 and appendix D (v).
     """
-    signal, spread = signal_and_spread(times, x)
+    signal, spread = signal_and_spread(times, x, zero_terminal)
     if prediction_type == "v_prediction":
         return signal * x - spread * predicted
     return (x - spread * predicted) / signal
