@@ -275,9 +275,16 @@ def _checked(
         _check_latents(found, what)
     if condition.hint is not None:
         _check_latents(condition.hint, "garment")
-    unet, spacing = config.unet, settings.spacing
+    return _solver_of(config, settings)
+
+
+def _solver_of(config: TryOnConfig, settings: SamplerSettings) -> Solver:
     return Solver(
-        settings.solver, settings.steps, spacing, unet.prediction_type, unet.zero_terminal
+        settings.solver,
+        settings.steps,
+        settings.spacing,
+        config.unet.prediction_type,
+        config.unet.zero_terminal,
     )
 
 
