@@ -20,7 +20,9 @@ from unifashion_core.evaluation.tryon_judge_training import (
 )
 from unifashion_core.evaluation.tryon_judges import (
     PATTERN_CLASSES,
+    PATTERN_KINDS,
     JudgedRecord,
+    PatternJudge,
     judge_outlines,
     judge_patterns,
     pattern_class,
@@ -80,9 +82,12 @@ def test_a_worn_patch_shows_no_outline():
     worn = (image[0] > 0.5).float()
     worn[10:14, 12:16] = 0  # a corner is missing
     patch = worn_patch(image, worn)
-    assert patch.shape == (3, 96, 96)
-    assert float(patch.std(dim=(1, 2)).max()) < 1e-5
-    assert torch.equal(worn_patch(image, torch.zeros(40, 40)), torch.full((3, 96, 96), 0.5))
+    assert patch.shape == (4, 96, 96)
+    assert float(patch[:3].std(dim=(1, 2)).max()) < 1e-5
+    assert float(patch[3].mean()) == pytest.approx((18 * 6 - 16) / 18**2, abs=1e-3)  # less its rim
+    nothing = worn_patch(image, torch.zeros(40, 40))
+    assert torch.equal(nothing[:3], torch.full((3, 96, 96), 0.5))
+    assert not nothing[3].any()
 
 
 def test_the_true_renders_get_full_marks_and_grey_ones_none(
@@ -142,30 +147,53 @@ def test_renders_are_every_garment_that_the_persons_wear(
     assert len(renders) == len(names) > len(records)
     for record in (r for r in records if r.record.name in names):
         at = names.index(record.record.name)
-        assert int(renders.patterns[at]) == record.pattern
+        seen = PATTERN_KINDS[int(renders.patterns[at])]
+        assert (seen, "print")[seen == "flowers"] == PATTERN_CLASSES[record.pattern]
         assert torch.equal(renders.worn[at].float(), record.record.worn)
         wanted = record.record.image.permute(2, 0, 1)
         assert torch.allclose(renders.images[at].float() / 255, wanted, atol=1e-6)
     attributes = json.loads((folder / "test" / "attributes.json").read_text())
-    told = {"floral": "print", "stripes": "stripes"}
+    told = {"floral": "flowers"}
     for at, name in enumerate(names):
         pattern = attributes[name]["pattern"]
-        seen = PATTERN_CLASSES[int(renders.patterns[at])]
+        seen = PATTERN_KINDS[int(renders.patterns[at])]
         assert seen.split()[0] == told.get(pattern, pattern)
 
 
 def test_the_pattern_judge_sees_no_colours():
     stripes = (torch.arange(96) // 6 % 2).float().expand(96, 96)
     first, second = torch.tensor([0.9, 0.1, 0.2]), torch.tensor([0.1, 0.2, 0.7])
+    shown = torch.zeros(1, 96, 96)
+    shown[:, 12:84, 24:72] = 1  # the garment; what lies beside it counts for nothing
     patch = first[:, None, None] * stripes + second[:, None, None] * (1 - stripes)
-    other = (0.3 * patch[[2, 0, 1]] + 0.4)[None]
-    (planes, spread), (again, less) = principal_axes(patch[None]), principal_axes(other)
-    assert float(planes[0, 0].std(correction=0)) == pytest.approx(1.0, abs=1e-4)
+    other = torch.cat([0.3 * patch[[2, 0, 1]] + 0.4, shown])[None]
+    planes, spread = principal_axes(torch.cat([patch, shown])[None])
+    again, less = principal_axes(other)
+    on_it = planes[0, 0][shown[0] > 0]
+    assert float(on_it.std(correction=0)) == pytest.approx(1.0, abs=1e-4)
+    assert not planes[0, :2, shown[0] == 0].any()
+    assert torch.equal(planes[0, 2], shown[0])
     assert torch.allclose(planes[0, 0].abs(), again[0, 0].abs(), atol=1e-3)
     assert float(less / spread) == pytest.approx(0.3, abs=1e-3)
-    flat, least = principal_axes(torch.full((1, 3, 96, 96), 0.5))
-    assert float(flat.abs().max()) < 1e-3
+    flat, least = principal_axes(torch.cat([torch.full((3, 96, 96), 0.5), shown])[None])
+    assert float(flat[:, :2].abs().max()) < 1e-3
     assert float(least) == pytest.approx(0.01)
+
+
+def test_the_pattern_judge_sees_the_garment_alone():
+    torch.manual_seed(0)
+    judge = PatternJudge().eval()
+    patch = torch.full((1, 4, 96, 96), 0.5)
+    patch[:, 3] = 0
+    bars = torch.arange(96) // 8 % 2
+    patch[:, :3, 32:64, 32:64] = bars[32:64].float()
+    patch[:, 3, 32:64, 32:64] = 1
+    spread = principal_axes(patch)[1]
+    assert float(spread) == pytest.approx(0.75**0.5, abs=1e-3)
+    bare = patch.clone()
+    bare[:, :3, :20] = 0.9  # not on the garment
+    with torch.inference_mode():
+        assert torch.allclose(judge(patch), judge(bare), atol=1e-4)
 
 
 def test_judges_learn_what_they_are_shown():

@@ -47,8 +47,8 @@ class JudgeSchool:
     data: Path
     size: tuple[int, int]
     records: int = 3000
-    pattern_steps: int = 1000
-    outline_steps: int = 900
+    pattern_steps: int = 900
+    outline_steps: int = 2600
     seed: int = 0
 
     def key(self, kind: str, steps: int) -> str:

@@ -21,6 +21,9 @@ from ..wardrobe.garment import Garment
 from ..wardrobe.person_render import region_of
 
 PATTERN_CLASSES = ("plain", "stripes across", "stripes along", "dots", "checks", "print")
+PATTERN_KINDS = (*PATTERN_CLASSES, "flowers")
+"""What the classifier is taught: scattered flowers look more like dots than like a single print,
+but count as print."""
 _PATCH = 96
 _LEAST_SPREAD = 0.01  # of a patch's values: less is what 8 bits leave of a plain one
 _AXES = 2
@@ -49,6 +52,11 @@ def pattern_class(garment: Garment) -> str:
     if garment.pattern == "stripes":
         return "stripes along" if garment.direction == "vertical" else "stripes across"
     return "print" if garment.pattern == "floral" else garment.pattern
+
+
+def pattern_kind(garment: Garment) -> str:
+    """A garment's pattern as the classifier is taught it, of `PATTERN_KINDS`."""
+    return "flowers" if garment.pattern == "floral" else pattern_class(garment)
 
 
 def read_targets(
@@ -80,59 +88,65 @@ def read_targets(
 
 class PatternJudge(nn.Module):
     """Which pattern a worn garment has. Colours are nothing to it: it sees the two axes that a
-    patch's colours vary along most, at unit spread, and how wide that spread was."""
+    garment's colours vary along most, at unit spread, and how wide that spread was. What it finds
+    is counted on the garment alone, whatever share of the patch that is."""
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
-        widths = (width, width, 2 * width, 2 * width, 3 * width, 3 * width)
+        widths = (width // 2, width, width, 2 * width, 2 * width, 3 * width, 3 * width)
         layers: list[nn.Module] = []
-        inside = _AXES
+        inside = _AXES + 1
         for number, outside in enumerate(widths):
             first = number == 0
-            layers += _layer(inside, outside, 5 if first else 3, 1 if number % 2 else 2)
+            layers += _layer(inside, outside, 5 if first else 3, 1 if number % 2 == 0 else 2)
             inside = outside
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(2 * inside + 1, len(PATTERN_CLASSES))
+        self.head = nn.Linear(2 * inside + 1, len(PATTERN_KINDS))
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Patches of `worn_patch`, (B, 3, S, S), to logits, (B, classes)."""
+        """Patches of `worn_patch`, (B, 4, S, S), to logits, (B, kinds)."""
         return self.judge(*principal_axes(patches))
 
     def judge(self, planes: Tensor, spread: Tensor) -> Tensor:
-        """What `principal_axes` found, to logits, (B, classes)."""
+        """What `principal_axes` found, to logits of `PATTERN_KINDS`, (B, kinds)."""
         h = self.layers(planes)
-        found = [h.mean(dim=(2, 3)), h.amax(dim=(2, 3)), spread.log()[:, None]]
+        share = F.adaptive_avg_pool2d(planes[:, _AXES:], h.shape[2:])
+        h = h * share
+        mean = h.sum(dim=(2, 3)) / share.sum(dim=(2, 3)).clamp(min=1.0)
+        found = [mean, h.amax(dim=(2, 3)), spread.log()[:, None]]
         return self.head(torch.cat(found, dim=1))
 
 
 def principal_axes(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Patches along the axes that their own colours vary along most.
+    """Patches along the axes that their garments' own colours vary along most.
 
     Args:
-        patches: (B, 3, S, S).
+        patches: Of `worn_patch`, (B, 4, S, S).
 
     Returns:
-        (B, 2, S, S), the first axis at a spread of 1; and that spread before, (B,).
+        Two axes, the first at a spread of 1 on the garment, both 0 beside it, and the garment's
+        share of each pixel, (B, 3, S, S); and the first axis' spread before, (B,).
     """
-    flat = patches.flatten(2)
-    centred = flat - flat.mean(dim=2, keepdim=True)
-    found: tuple[Tensor, Tensor] = torch.linalg.eigh(
-        centred @ centred.transpose(1, 2) / flat.shape[2]
-    )
+    flat, share = patches[:, :3].flatten(2), patches[:, 3:].flatten(2)
+    whole = share.sum(dim=2, keepdim=True).clamp(min=1.0)
+    centred = (flat - (flat * share).sum(dim=2, keepdim=True) / whole) * share
+    found: tuple[Tensor, Tensor] = torch.linalg.eigh(centred @ centred.transpose(1, 2) / whole)
     values, axes = found
     spread = values[:, -1].clamp(min=0).sqrt().clamp(min=_LEAST_SPREAD)
     along = axes.flip(2)[:, :, :_AXES].transpose(1, 2) @ centred / spread[:, None, None]
-    return along.unflatten(2, patches.shape[2:]), spread
+    return torch.cat([along, share], dim=1).unflatten(2, patches.shape[2:]), spread
 
 
 class OutlineJudge(nn.Module):
-    """Where the garment is that was painted inside a mask: a small U-net on 2x2 squares."""
+    """Where the garment is that was painted inside a mask: a U-net on 2x2 squares, and a last step
+    on single pixels that places the edge."""
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self, width: int = 16, fine: int = 8) -> None:
         super().__init__()
         widths = (width, 2 * width, 4 * width, 4 * width)
+        self.stem = nn.Sequential(*_layer(4, fine))  # three colours and the mask
         self.down = nn.ModuleList()
-        inside = 16  # 2x2 squares of three colours and the mask
+        inside = 4 * 4  # their 2x2 squares
         for outside in widths:
             layers = (*_layer(inside, outside), *_layer(outside, outside))
             self.down.append(nn.Sequential(*layers))
@@ -143,13 +157,14 @@ class OutlineJudge(nn.Module):
                 for below, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
             ]
         )
-        self.out = nn.Conv2d(width, 4, 1)
+        self.rise = nn.Conv2d(width, 4 * fine, 1)
+        self.out = nn.Sequential(*_layer(2 * fine, 2 * fine), nn.Conv2d(2 * fine, 1, 1))
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
         """Pictures 0..1, (B, 3, H, W), and what was painted, (B, 1, H, W), to logits of the worn
         garment, (B, 1, H, W)."""
-        h = F.pixel_unshuffle(torch.cat([4 * (images - 0.5), masks], dim=1), 2)
-        h = h.contiguous(memory_format=torch.channels_last)
+        given = torch.cat([4 * (images - 0.5), masks], dim=1)
+        h = F.pixel_unshuffle(given, 2).contiguous(memory_format=torch.channels_last)
         skips: list[Tensor] = []
         for number, block in enumerate(self.down):
             h = block(F.max_pool2d(h, 2) if number else h)
@@ -159,7 +174,8 @@ class OutlineJudge(nn.Module):
             skip = skips.pop()
             h = F.interpolate(h, skip.shape[2:], mode="nearest")
             h = block(torch.cat([h, skip], dim=1))
-        return F.pixel_shuffle(self.out(h), 2)
+        near = self.stem(given.contiguous(memory_format=torch.channels_last))
+        return self.out(torch.cat([F.pixel_shuffle(self.rise(h), 2), near], dim=1))
 
 
 def _layer(inside: int, outside: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
@@ -171,36 +187,43 @@ def _layer(inside: int, outside: int, kernel: int = 3, stride: int = 1) -> list[
 
 
 def worn_patch(image: Tensor, worn: Tensor) -> Tensor:
-    """The worn garment alone, its aspect kept, on its own mean colour: no outline is left to see.
+    """The worn garment alone, its aspect kept, on its own mean colour, and where it is; without its
+    outermost pixels, which are part of what lies behind and would stripe a plain one.
 
     Args:
         image: (3, H, W), 0..1.
         worn: The garment, (H, W), 0 or 1.
 
     Returns:
-        (3, 96, 96); grey where nothing is worn.
+        Three colours and the garment's share of each pixel, (4, 96, 96); grey and 0 where nothing
+        is worn.
     """
-    rows, columns = (worn > 0.5).nonzero().unbind(1)
+    inner = -F.max_pool2d(-(worn[None, None] > 0.5).float(), 3, 1, 1)[0, 0]
+    worn = inner if inner.any() else (worn > 0.5).float()
+    rows, columns = worn.nonzero().unbind(1)
     if not len(rows):
-        return torch.full((3, _PATCH, _PATCH), 0.5)
+        return torch.cat([torch.full((3, _PATCH, _PATCH), 0.5), torch.zeros(1, _PATCH, _PATCH)])
     top, bottom = int(rows.min()), int(rows.max()) + 1
     left, right = int(columns.min()), int(columns.max()) + 1
     part, mask = image[:, top:bottom, left:right], worn[top:bottom, left:right]
     mean = (part * mask).sum(dim=(1, 2)) / mask.sum()
-    filled = part * mask + mean[:, None, None] * (1 - mask)
+    filled = torch.cat([(part - mean[:, None, None]) * mask, mask[None]])
     side = max(part.shape[1:])
     across, down = side - part.shape[2], side - part.shape[1]
-    borders = (across // 2, across - across // 2, down // 2, down - down // 2)
-    grown = F.pad(filled - mean[:, None, None], borders) + mean[:, None, None]
+    grown = F.pad(filled, (across // 2, across - across // 2, down // 2, down - down // 2))
     mode = {"mode": "bilinear", "antialias": True}
-    return F.interpolate(grown[None], (_PATCH, _PATCH), **mode)[0]  # pyright: ignore[reportArgumentType]
+    made = F.interpolate(grown[None], (_PATCH, _PATCH), **mode)[0]  # pyright: ignore[reportArgumentType]
+    made[:3] += mean[:, None, None]
+    return made
 
 
 @torch.inference_mode()
 def judge_patterns(judge: PatternJudge, images: Tensor, worn: Tensor) -> Tensor:
     """Classes of worn garments: pictures (N, 3, H, W) and their garments (N, H, W) -> (N,)."""
     patches = [worn_patch(image, mask) for image, mask in zip(images, worn, strict=True)]
-    return judge(torch.stack(patches)).argmax(dim=1)
+    shares = judge(torch.stack(patches)).softmax(dim=1)
+    shares[:, PATTERN_CLASSES.index("print")] += shares[:, PATTERN_KINDS.index("flowers")]
+    return shares[:, : len(PATTERN_CLASSES)].argmax(dim=1)
 
 
 @torch.inference_mode()
