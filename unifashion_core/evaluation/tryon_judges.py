@@ -48,7 +48,10 @@ class JudgedRecord:
 
 
 def pattern_class(garment: Garment) -> str:
-    """A garment's pattern as the classifier knows it; flowers count as print."""
+    """A garment's pattern as the classifier knows it; flowers count as print. Persons' skirts,
+    trousers and shorts are drawn without their print, so that they are plain."""
+    if garment.pattern == "print" and region_of(garment.category) == "lower":
+        return "plain"
     if garment.pattern == "stripes":
         return "stripes along" if garment.direction == "vertical" else "stripes across"
     return "print" if garment.pattern == "floral" else garment.pattern

@@ -18,6 +18,7 @@ from ..training.describe import garment_attributes
 from ..training.grammar import full_caption
 from ..wardrobe.colours import nearest_colour
 from .tryon_judges import (
+    PATTERN_CLASSES,
     JudgedRecord,
     OutlineJudge,
     PatternJudge,
@@ -112,6 +113,7 @@ def measure(
     worn = torch.stack([r.record.worn * r.record.mask for r in records])
     masks = torch.stack([r.record.mask for r in records])
     labels = torch.tensor([r.pattern for r in records])
+    patterned = labels != PATTERN_CLASSES.index("plain")
     true_worn = torch.stack([r.record.worn for r in records])
 
     def patterns_of(images: Tensor) -> Tensor:
@@ -126,7 +128,7 @@ def measure(
             "delta_e": _mean(delta),
             "colours": _mean(both),
             "pattern": float((classes == labels).float().mean()),
-            "pattern_figured": float((classes == labels)[figured].float().mean()),
+            "pattern_figured": float((classes == labels)[patterned].float().mean()),
             "outline": _mean([_iou(a, b) for a, b in zip(found, true_worn * masks, strict=True)]),
         }
 
