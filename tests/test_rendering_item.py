@@ -17,7 +17,6 @@ from unifashion_core.pocket import CLIP_MERGES, MEDIAPIPE
 from unifashion_core.prepare.cache import PreparationCache
 from unifashion_core.prepare.person import load_networks
 from unifashion_core.prepare.preparer import Preparer
-from unifashion_core.rendering import painting
 from unifashion_core.rendering.item import (
     RenderSettings,
     SamplerSettings,
@@ -37,8 +36,6 @@ from unifashion_core.rendering.prepared import (
     prepare_person,
 )
 from unifashion_core.tryon import checkpoint, config
-from unifashion_core.tryon.sampling import sample
-from unifashion_core.tryon.word_colours import WordColours
 from unifashion_core.wardrobe import render, render_person, sample_garment, sample_person
 
 FEW = RenderSettings(SamplerSettings(steps=2))
@@ -242,42 +239,6 @@ def test_sketches_become_dark_lines_on_white(tools):
         prepare_garment(tools, page, "dress")
     with pytest.raises(InputError, match="the sketch shows no line"):
         prepare_garment(tools, torch.ones(64, 64, 3), "sketch")
-
-
-def test_words_tell_colours_where_no_garment_does(networks, model, items, monkeypatch):
-    table = WordColours(model.config.text.vocabulary, model.config.unet.latent_channels)
-    torch.nn.init.ones_(table.bias)
-    knowing = replace(
-        model, config=replace(model.config, word_colours=True), colours=table.requires_grad_(False)
-    )
-    tools = make_tools(networks, knowing)
-    page = torch.ones(200, 200, 3)
-    page[40:140, 60:64], page[40:140, 120:124], page[40:44, 60:124] = 0.0, 0.0, 0.0
-    lines = prepare_garment(tools, page, "sketch")
-    given = [
-        replace(items[0], text="red"),
-        replace(items[0], garment=lines, text="red"),
-        replace(items[0], garment=None, text="red"),
-        replace(items[0], garment=lines, text=""),
-        replace(items[0], hint_strength=0.0, text="red"),
-        replace(items[0], garment=lines, context_strength=0.0, text="red"),
-    ]
-    seen: list[tuple[torch.Tensor | None, ...]] = []
-
-    def watched(model, condition, *rest):
-        seen.append(condition.colours)
-        return sample(model, condition, *rest)
-
-    monkeypatch.setattr(painting, "sample", watched)
-    render_items(tools, given, FEW)
-    assert [None if c is None else c.tolist() for c in seen[0]] == [
-        None,
-        [1.0] * model.config.unet.latent_channels,
-        [1.0] * model.config.unet.latent_channels,
-        None,
-        [1.0] * model.config.unet.latent_channels,
-        None,
-    ]
 
 
 def test_the_pose_lies_where_the_crop_shows_the_person(tools, items):

@@ -54,7 +54,7 @@ def box_mask(size: tuple[int, int] = SIZE) -> Tensor:
     return mask
 
 
-def tiny_condition(model: TryOnModel, count: int = 3, **changes: object) -> Condition:
+def tiny_condition(model: TryOnModel, count: int = 3) -> Condition:
     """Items of different persons, garments and texts."""
     persons = [
         encode_person(model, picture(i), box_mask(), picture(100 + i), whole=True)
@@ -64,4 +64,4 @@ def tiny_condition(model: TryOnModel, count: int = 3, **changes: object) -> Cond
     texts = ["a red dress", "a blue striped dress", "plain dress with long sleeves", ""]
     context = encode_texts(model, TOKENIZER, [texts[i % 4] for i in range(count)]).tokens
     free = free_context(model, TOKENIZER)
-    return make_condition(persons, hints, context, free, **changes)  # pyright: ignore[reportArgumentType] # as given
+    return make_condition(persons, hints, context, free)

@@ -36,8 +36,6 @@ def train_tryon_stage(args: argparse.Namespace) -> int:
     from ...unifashion_core.attention import choose_attention
     from ...unifashion_core.training.stages import read_stage_config
 
-    if args.stage == "words":
-        return _words(args)
     config: Any = read_stage_config(args.config, args.stage)
     changes = {k: getattr(args, k) for k in ("steps", "seed") if getattr(args, k) is not None}
     config = replace(config, **changes)
@@ -108,24 +106,6 @@ def _decoder(args: argparse.Namespace, config: Any, attention: AttentionBackend)
     )
     line.end()
     return folder
-
-
-def _words(args: argparse.Namespace) -> int:
-    from ...unifashion_core.attention import choose_attention
-    from ...unifashion_core.errors import InputError
-    from ...unifashion_core.pocket import CLIP_MERGES
-    from ...unifashion_core.training.tryon import TryOnPaths
-    from ...unifashion_core.training.word_colours import train_words
-    from ...unifashion_core.tryon.checkpoint import load_tryon
-
-    start: Path | None = args.start
-    if start is None:
-        raise InputError("train words needs --start MODEL, a try-on model.")
-    line = TrainingLine("records")
-    model = load_tryon(start, attention=choose_attention(args.attention))
-    folder = train_words(TryOnPaths(args.data, args.out, CLIP_MERGES), model, on_step=line.counted)
-    line.end()
-    return _told(args, {"words": str(folder)})
 
 
 def _told(args: argparse.Namespace, report: dict[str, Any]) -> int:

@@ -16,8 +16,6 @@
                                              a try-on model, from a folder in VITON-HD's layout
   train decoder --data FOLDER --out FOLDER --start MODEL
                                              its decoder alone, on what its UNet guesses
-  train words --data FOLDER --out FOLDER --start MODEL
-                                             the colours that words tell it, for designs
   train pairs --out FOLDER --count N [--split test]
                                              such a folder of mannequins in the wardrobe's garments
 
@@ -49,7 +47,7 @@ if TYPE_CHECKING:
     from ...unifashion_core.training.config import TrainConfig
 
 
-_TRYON_STAGES = ("pairs", "autoencoder", "tryon", "decoder", "words")
+_TRYON_STAGES = ("pairs", "autoencoder", "tryon", "decoder")
 _ENCODER_STAGES = ("phase1", "phase2", "caption", "data", "colours", "average", "calibrate")
 _STAGES = (*_ENCODER_STAGES, *_TRYON_STAGES)
 

@@ -70,11 +70,9 @@ class RecordPainter:
             None if picture is None else encode_picture(model, picture)
             for picture in (_hint(j, hint) for j in records)
         ]
-        said = encode_texts(model, self.tokenizer, texts)
+        said = encode_texts(model, self.tokenizer, texts).tokens
         free = free_context(model, self.tokenizer)
-        # As in a design: where a garment leads, it says the colours.
-        colours = () if hint == "garment" else said.colours
-        condition = make_condition(persons, hints, said.tokens, free, colours=colours)
+        condition = make_condition(persons, hints, said, free)
         settings = self.settings
         if hint == "sketch":  # the text says the colours, as in a design
             settings = replace(settings, guidance=DESIGN_GUIDANCE)

@@ -134,16 +134,12 @@ class Painter:
         condition = make_condition(
             persons,
             hints,
-            torch.cat([tokens for tokens, _, _ in found]),
+            torch.cat([tokens for tokens, _ in found]),
             self._free(items[0]),
             hint_strength=[item.hint_strength for item in items],
             context_strength=[item.context_strength for item in items],
-            colours=[
-                told if _words_lead(item) else None
-                for (_, told, _), item in zip(found, items, strict=True)
-            ],
         )
-        return condition, [notes for _, _, notes in found]
+        return condition, [notes for _, notes in found]
 
     def _person(self, item: TryOnItem) -> PersonLatents:
         person = item.person
@@ -170,9 +166,8 @@ class Painter:
 
         return self._kept("try-on garment latents", [garment.key], make)
 
-    def _context(self, item: TryOnItem) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
-        """Context tokens, (1, N, C), the colours that the text tells, and what the user should know
-        of the text."""
+    def _context(self, item: TryOnItem) -> tuple[Tensor, tuple[str, ...]]:
+        """Context tokens, (1, N, C), and what the user should know of the text."""
         model, garment = self.tools.model, item.garment
         if not self._reads_text():
             assert garment is not None  # `check` refuses it
@@ -181,14 +176,14 @@ class Painter:
                 self._load_context("image")
                 return encode_garment_context(model, garment.hint[None])
 
-            return self._kept("try-on garment context", [garment.key], see), None, ()
+            return self._kept("try-on garment context", [garment.key], see), ()
 
         def read() -> TextContext:
             self._load_context("text")
             return encode_texts(model, self._tokens(), [item.text])
 
         found = self._kept("try-on text context", [item.text], read)
-        return self._adapted(item, found.tokens), found.colours[0], _text_notes(found)
+        return self._adapted(item, found.tokens), _text_notes(found)
 
     def _adapted(self, item: TryOnItem, tokens: Tensor) -> Tensor:
         """Text tokens, and the adapter's where there is an embedding."""
@@ -237,13 +232,6 @@ class Painter:
     def _kept(self, name: str, inputs: Sequence[object], make: Callable[[], T]) -> T:
         dtype = str(next(self.tools.model.autoencoder.parameters()).dtype)
         return self.tools.cache.get_or_make(name, [self.tools.fingerprint, dtype, *inputs], make)
-
-
-def _words_lead(item: TryOnItem) -> bool:
-    """Whether an item's colours come from its text: no garment counts, and the text does."""
-    garment = item.garment
-    shown = garment is not None and garment.kind == "garment" and item.hint_strength > 0
-    return item.context_strength > 0 and not shown
 
 
 def _text_notes(found: TextContext) -> tuple[str, ...]:

@@ -28,7 +28,6 @@ from .condition_encoders import ClipText, ContextAdapter, ImageContext, repair_p
 from .config import TryOnConfig
 from .layouts import CONFIG_KEY, PREFIXES, TryOnState, recognise
 from .unet import GarmentEncoder, TryOnUNet
-from .word_colours import WordColours
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
@@ -47,7 +46,6 @@ class TryOnModel:
         context: Makes the context tokens of a text or of the garment's picture.
         free: The context that guidance leads away from, (1, 1, context_dim), or None.
         adapter: Makes context tokens of an encoder's query outputs, or None.
-        colours: The mean latents that words tell, or None.
     """
 
     config: TryOnConfig
@@ -57,7 +55,6 @@ class TryOnModel:
     context: ClipText | ImageContext
     free: Tensor | None
     adapter: ContextAdapter | None = None
-    colours: WordColours | None = None
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -71,8 +68,6 @@ class TryOnModel:
         }
         if self.adapter is not None:
             found["adapter"] = self.adapter
-        if self.colours is not None:
-            found["colours"] = self.colours
         return found
 
 
@@ -92,9 +87,6 @@ def build_tryon(config: TryOnConfig, attention: AttentionBackend) -> TryOnModel:
         if config.text is not None
         else ImageContext(config, attention)
     )
-    colours = None
-    if config.word_colours and config.text is not None:
-        colours = WordColours(config.text.vocabulary, config.unet.latent_channels)
     return TryOnModel(
         config,
         TryOnUNet(config.unet, attention),
@@ -103,7 +95,6 @@ def build_tryon(config: TryOnConfig, attention: AttentionBackend) -> TryOnModel:
         context,
         None,
         ContextAdapter(config.adapter, config.unet.context_dim) if config.adapter else None,
-        colours,
     )
 
 

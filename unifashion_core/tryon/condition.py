@@ -61,8 +61,6 @@ class Condition:
             where the model has none.
         empty: Items with nothing to paint, B.
         photo: Of the whole photos, (B, z, h, w) each, or None.
-        colours: Of each item the mean latent that its text tells, scaled, (z,), for what is painted
-            without a garment; None: the start stays noise.
     """
 
     agnostic: Posterior
@@ -74,7 +72,6 @@ class Condition:
     free: Tensor | None
     empty: tuple[bool, ...]
     photo: Posterior | None = None
-    colours: tuple[Tensor | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keep)
@@ -99,7 +96,6 @@ class Condition:
             context=self.context[at],
             empty=tuple(self.empty[row] for row in rows),
             photo=pick(self.photo),
-            colours=tuple(self.colours[row] for row in rows) if self.colours else (),
         )
 
 
@@ -182,7 +178,6 @@ def make_condition(
     *,
     hint_strength: float | Sequence[float] = 1.0,
     context_strength: float | Sequence[float] = 1.0,
-    colours: Sequence[Tensor | None] = (),
 ) -> Condition:
     """Join what was encoded to the condition of B items.
 
@@ -194,8 +189,6 @@ def make_condition(
         hint_strength: How much the garment counts; 0 leaves it out.
         context_strength: How much the context counts: 0 is the context of nothing, 1 is it, and
             more goes beyond.
-        colours: Of each item what its text tells (`TextContext.colours`), None where a garment
-            leads; empty: of none.
 
     Raises:
         ShapeError: If counts or sizes differ.
@@ -203,7 +196,7 @@ def make_condition(
             model has not.
     """
     count = len(persons)
-    if not count or any(n != count for n in (len(hints), len(context), len(colours) or count)):
+    if not count or any(n != count for n in (len(hints), len(context))):
         raise ShapeError(
             f"try-on condition: {count} persons, {len(hints)} garments, {len(context)} contexts. "
             "Give one of each an item."
@@ -225,7 +218,6 @@ def make_condition(
         free,
         tuple(p.empty for p in persons),
         _join(photos, "photos") if len(photos) == count else None,
-        tuple(colours),
     )
 
 

@@ -172,8 +172,6 @@ class TryOnConfig:
             more goes on from the prediction without the garment to the one with it and beyond.
         garment_guidance_until: Share of the steps that this guidance of the model's own has.
         adapter: Makes context of an encoder's query outputs, or None.
-        word_colours: Whether it knows the mean latents that words tell, for pictures that no
-            garment leads.
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
@@ -187,7 +185,6 @@ class TryOnConfig:
     garment_guidance: float = 1.0
     garment_guidance_until: float = 1.0
     adapter: AdapterConfig | None = None
-    word_colours: bool = False
 
     def __post_init__(self) -> None:
         own, until = self.garment_guidance, self.garment_guidance_until

@@ -26,14 +26,11 @@ class TextContext:
         tokens: (B, N, context_dim), float32 on the CPU.
         unknown_words: Of each text, what the encoder's table has no rows for.
         truncated: Whether each text was cut.
-        colours: Of each text the mean latent that its words tell, scaled, (z,); None of an empty
-            one, and where the model knows none.
     """
 
     tokens: Tensor
     unknown_words: tuple[tuple[str, ...], ...]
     truncated: tuple[bool, ...]
-    colours: tuple[Tensor | None, ...]
 
 
 @torch.inference_mode()
@@ -62,11 +59,7 @@ def encode_texts(model: TryOnModel, tokenizer: ClipTokenizer, texts: Sequence[st
     if model.free is not None and bool(blank.any()):
         nothing = model.free.float().cpu().expand(1, tokens.shape[1], -1)
         tokens = torch.where(blank[:, None, None], nothing, tokens)
-    colours: list[Tensor | None] = [None] * len(texts)
-    if model.colours is not None:
-        told = model.colours(found.ids.to(model.colours.weight.device)).float().cpu()
-        colours = [row if text.strip() else None for row, text in zip(told, texts, strict=True)]
-    return TextContext(tokens, found.unknown_words, found.truncated, tuple(colours))
+    return TextContext(tokens, found.unknown_words, found.truncated)
 
 
 @torch.inference_mode()

@@ -24,10 +24,9 @@ PREFIXES: Mapping[str, str] = {
     "text": "cond_text_model.transformer.",
     "image": "cond_stage_model.",
     "adapter": "context_adapter.",
-    "colours": "word_colours.",
 }
 """Network -> what stands before its names in a checkpoint; our own files keep these names. The
-adapter and the words' colours have a place in ours alone."""
+adapter has a place in ours alone."""
 
 _PROJECTION, _FREE = "proj_out.", "learnable_vector"
 _DEAD = re.compile(
@@ -51,8 +50,8 @@ class TryOnState:
 
     Attributes:
         config: All sizes.
-        parts: Network ("unet", "garment", "autoencoder", "text" or "image", perhaps "adapter" and
-            "colours") -> its weights under its own names.
+        parts: Network ("unet", "garment", "autoencoder", "text" or "image", perhaps "adapter") ->
+            its weights under its own names.
         free: The learned context for guidance, (1, 1, context_dim), or None.
         layout: What the file is, in words.
         dropped: Names that nothing uses.
@@ -98,9 +97,8 @@ def recognise(weights: Weights, heads: int | None = None) -> TryOnState:
     else:
         parts["image"] |= projection
     del parts[unused]
-    for optional in ("adapter", "colours"):
-        if not parts[optional]:
-            del parts[optional]
+    if not parts["adapter"]:
+        del parts["adapter"]
     own = own_config(weights)
     found = own or _config_from_shapes(parts, where, heads)
     kind = "UniFashion (text context)" if "text" in parts else "StableVITON (image context)"

@@ -28,10 +28,6 @@ from .solvers import (
     signal_and_spread,
 )
 
-_TOLD = 2.5
-"""How much stronger colours are told than the last time step's signal would be: a network takes
-half of what it sees there for noise."""
-
 OnPreview = Callable[[int, int, Tensor], None]
 """Called with (steps done, steps in all, what the pictures look like so far: scaled latents,
 (B, z, h, w), of the items that are being made); may raise to cancel."""
@@ -183,28 +179,12 @@ class _Run:
     def _start(self, noise: Tensor, draws: list[torch.Generator] | None) -> Tensor:
         photo = self.condition.photo
         if self.settings.start == "noise" or photo is None:
-            return self._told(noise)
+            return noise
         latent = photo.mean if draws is None else photo.sample(draw_noise(photo, draws))
         last = torch.full((len(noise),), TRAIN_STEPS - 1)
         signal, spread = signal_and_spread(last, noise, self.solver.zero_terminal)
         scale = self.model.config.autoencoder.scale_factor
         return signal * latent.float() * scale + spread * noise
-
-    def _told(self, noise: Tensor) -> Tensor:
-        """The noise, its mean inside the mask replaced by the colours that the texts tell."""
-        if all(colour is None for colour in self.condition.colours):
-            return noise
-        last = torch.tensor([TRAIN_STEPS - 1])
-        signal, _ = signal_and_spread(last, noise[:1], self.solver.zero_terminal)
-        inside = (1 - self.condition.keep).to(noise)
-        share = inside.sum(dim=(2, 3), keepdim=True).clamp(min=1e-6)
-        own = (noise * inside).sum(dim=(2, 3), keepdim=True) / share
-        made = noise.clone()
-        for row, colour in enumerate(self.condition.colours):
-            if colour is not None:
-                told = _TOLD * signal[0] * colour.to(noise)[:, None, None]
-                made[row] += inside[row] * (told - own[row])
-        return made
 
     def _last_guided(self) -> int:
         """The last time step with guidance."""
