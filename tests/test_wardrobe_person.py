@@ -56,6 +56,20 @@ def test_each_worn_pixel_comes_from_where_it_says_on_the_flat_garment(striped):
     assert likeness(0, 6) < 0.5
 
 
+def test_coverage_is_the_share_of_a_pixel_that_shows_the_garment():
+    person = sample_person(3, sample_garment(20, category="t-shirt"), framing="full")
+    made = render_person(person, 96)
+    fine = render_person(person, 192, supersample=1)  # the same drawing, each of its pixels
+    assert set(made.coverage) == set(made.worn)
+    for region, share in made.coverage.items():
+        squares = fine.coverage[region].reshape(96, 2, 72, 2)
+        assert share.dtype == np.float32
+        assert np.allclose(share, squares.mean(axis=(1, 3)), atol=1e-6)
+        assert 0 <= share.min() < 0.01 < 0.99 < share.max() <= 1
+        likeness = (made.worn[region] == (share >= 0.5)).mean()
+        assert likeness > 0.97
+
+
 def test_landmarks_lie_on_their_parts(striped):
     _, made = striped
     for point, part in ((0, "head"), (13, "forearm_left"), (14, "forearm_right"),

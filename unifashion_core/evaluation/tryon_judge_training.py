@@ -106,8 +106,8 @@ def train_outline_judge(
 ) -> OutlineJudge:
     """Train the segmenter on the pictures as they are, some a little darker or lighter, some a
     little blurred. Nothing else is changed: garments in other colours would show a seam that no
-    true edge has, and mirrored ones an edge beside it, as the drawing's edges lie a quarter of a
-    pixel up and left. The mask tells it which garment is meant."""
+    true edge has, and mirrored ones light from the other side. The mask tells it which garment is
+    meant."""
     rng = np.random.default_rng([seed, 6])
     torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType] - untyped in torch
     judge = OutlineJudge()

@@ -162,19 +162,22 @@ def _records(number: int, split: str, config: PairsConfig) -> Iterator[tuple[Rec
         if float(mask.sum()) < 0.01 * mask.numel():
             continue
         size = (config.size, config.size)
-        crop, inside, placed = fit(photo, mask, size, float(rng.uniform(*config.context)))
+        # the garment's share goes through the same resampling as the colours that show it
+        shares = torch.from_numpy(picture.coverage[region])[..., None]
+        both = torch.cat([photo, shares], dim=-1)
+        crop, inside, placed = fit(both, mask, size, float(rng.uniform(*config.context)))
         hint, flat_mask, places = _garment(picture, region, placed, config, rng)
         drawn = draw_pose_map(fit_skeleton(skeleton, placed), *size)
         yield (
             Record(
                 name=f"{2 * number + int(region == 'upper'):06d}_00",
-                image=crop,
+                image=crop[..., :3].contiguous(),
                 mask=(inside > 0.5).float(),
                 pose=drawn,
                 garment=hint,
                 garment_mask=flat_mask,
                 sketch=_drawn(picture, region, config, rng),
-                worn=(places[..., 2] > 0).float(),
+                worn=_half_covered(crop[..., 3], placed),
                 places=places,
             ),
             worn,
@@ -206,6 +209,16 @@ def _garment(
         np.stack([across * known, down * known, known], axis=-1).astype(np.float32)
     )
     return framed.image, framed.mask, _placed(stacked, placed)
+
+
+def _half_covered(share: Tensor, placed: Fit) -> Tensor:
+    """1 where at least half of the frame's pixel is garment; the padding shows none, (H, W)."""
+    rows, columns = placed.content
+    top, left = placed.offset
+    content = (slice(top, top + rows), slice(left, left + columns))
+    made = torch.zeros(*placed.size)
+    made[content] = (share[content] >= 0.5).float()
+    return made
 
 
 def _placed(stacked: Tensor, placed: Fit) -> Tensor:

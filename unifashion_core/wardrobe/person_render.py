@@ -61,6 +61,7 @@ class PersonPicture:
         parts: Index into `person_body.PARTS` of the body below the clothes, (H, W), uint8.
         worn: Region by name ("upper", "lower", "dress") to the pixels of its garment that show,
             (H, W), bool.
+        coverage: Region by name to how much of each pixel shows its garment, 0..1, (H, W).
         source: Region by name to where each shown pixel is on the flat garment, (H, W, 2), x and y
             as shares of its side; nan elsewhere.
         flat: Region by name to the flat garment on white, RGB, square.
@@ -71,6 +72,7 @@ class PersonPicture:
     landmarks: npt.NDArray[np.float64]
     parts: npt.NDArray[np.uint8]
     worn: dict[str, npt.NDArray[np.bool_]]
+    coverage: dict[str, Field]
     source: dict[str, Field]
     flat: dict[str, Image.Image]
     flat_mask: dict[str, Field]
@@ -346,6 +348,7 @@ class _Scene:
             points / factor,
             np.ascontiguousarray(np.asarray(self.parts)[pick]),
             worn,
+            {name: _reduced(shown, factor) for name, (shown, _) in self.layers.items()},
             source,
             {name: _on_white(cloth) for name, cloth in self.cloths.items()},
             {name: cloth.whole for name, cloth in self.cloths.items()},
@@ -355,6 +358,13 @@ class _Scene:
 def part_names() -> tuple[str, ...]:
     """Names of the parts that `PersonPicture.parts` counts."""
     return PARTS
+
+
+def _reduced(fine: Field, factor: int) -> Field:
+    """Means over squares of factor x factor values, (H, W) to (H / factor, W / factor)."""
+    high, wide = fine.shape[0] // factor, fine.shape[1] // factor
+    mean: Field = np.mean(np.reshape(fine, (high, factor, wide, factor)), axis=(1, 3))
+    return mean
 
 
 def _roundness(stencil: Image.Image, unit: float) -> Field:
