@@ -298,7 +298,7 @@ def _save_lora(path: Path) -> None:
     from ...unifashion_core.pocket import pocket_tryon
     from ...unifashion_core.weights import read_weights
 
-    layer = "input_blocks.1.1.proj_in"
+    layer = "middle_block.1.proj_in"  # every model has this one
     tensors = read_weights(pocket_tryon()).tensors
     (weight,) = (tensors[n] for n in tensors if n.endswith(f"diffusion_model.{layer}.weight"))
     width = weight.shape[0]
