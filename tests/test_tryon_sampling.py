@@ -180,7 +180,7 @@ def test_solvers_find_the_picture_that_a_perfect_network_sees(
     found = Solver(solver, 10, spacing, prediction).run(predict, start)  # pyright: ignore[reportArgumentType] # as parametrized
     assert (found - clean).abs().max() < 0.12
     times = torch.tensor([700, 20])
-    seen = clean_estimate(predict(start, times), start, times, prediction)  # pyright: ignore[reportArgumentType] # as parametrized
+    seen = clean_estimate(predict(start, times), start, times, prediction, False)  # pyright: ignore[reportArgumentType] # as parametrized
     assert torch.allclose(seen, clean, atol=1e-3)
 
 

@@ -211,8 +211,6 @@ def _loop(bench: _Bench, seed: int, *, encode_always: bool, steps: int = STEPS) 
     model = bench.model
     like = next(model.unet.parameters())
     scale = model.config.autoencoder.scale_factor
-    unet = model.config.unet
-    kind, ends = unet.prediction_type, unet.zero_terminal
     made: list[Tensor] = []
     for (person, garment), own in zip(bench.items, _seeds(bench, seed), strict=True):
         found = encode_person(model, person.photo, person.mask, person.pose)
@@ -223,7 +221,7 @@ def _loop(bench: _Bench, seed: int, *, encode_always: bool, steps: int = STEPS) 
         predict = partial(_predict, model, rest, context, garment.picture, once)
         generator = torch.Generator().manual_seed(own)
         noise = torch.randn(found.agnostic.mean.shape[1:], generator=generator)[None]
-        solver = Solver("plms", steps, prediction_type=kind, zero_terminal=ends)
+        solver = Solver.of(model.config.unet, "plms", steps)
         made.append(solver.run(predict, noise.to(like.device)).cpu())
     images = torch.cat([decode(model, latents) for latents in made])
     return _Made(torch.cat(made), images, 0)

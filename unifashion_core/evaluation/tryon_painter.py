@@ -70,9 +70,8 @@ class RecordPainter:
             None if picture is None else encode_picture(model, picture)
             for picture in (_hint(j, hint) for j in records)
         ]
-        said = encode_texts(model, self.tokenizer, texts).tokens
-        free = free_context(model, self.tokenizer)
-        condition = make_condition(persons, hints, said, free)
+        context = encode_texts(model, self.tokenizer, texts).tokens
+        condition = make_condition(persons, hints, context, free_context(model, self.tokenizer))
         settings = self.settings
         if hint == "sketch":  # the text says the colours, as in a design
             settings = replace(settings, guidance=DESIGN_GUIDANCE)

@@ -162,7 +162,7 @@ def _records(number: int, split: str, config: PairsConfig) -> Iterator[tuple[Rec
         if float(mask.sum()) < 0.01 * mask.numel():
             continue
         size = (config.size, config.size)
-        # the garment's share goes through the same resampling as the colours that show it
+        # The garment's share goes through the same resampling as the colours that show it.
         shares = torch.from_numpy(picture.coverage[region])[..., None]
         both = torch.cat([photo, shares], dim=-1)
         crop, inside, placed = fit(both, mask, size, float(rng.uniform(*config.context)))

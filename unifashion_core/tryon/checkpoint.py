@@ -66,9 +66,7 @@ class TryOnModel:
             "autoencoder": self.autoencoder,
             context: self.context,
         }
-        if self.adapter is not None:
-            found["adapter"] = self.adapter
-        return found
+        return found if self.adapter is None else {**found, "adapter": self.adapter}
 
 
 def build_tryon(config: TryOnConfig, attention: AttentionBackend) -> TryOnModel:

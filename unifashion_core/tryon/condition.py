@@ -196,7 +196,7 @@ def make_condition(
             model has not.
     """
     count = len(persons)
-    if not count or any(n != count for n in (len(hints), len(context))):
+    if not count or len(hints) != count or len(context) != count:
         raise ShapeError(
             f"try-on condition: {count} persons, {len(hints)} garments, {len(context)} contexts. "
             "Give one of each an item."

@@ -255,17 +255,7 @@ def _checked(
         _check_latents(found, what)
     if condition.hint is not None:
         _check_latents(condition.hint, "garment")
-    return _solver_of(config, settings)
-
-
-def _solver_of(config: TryOnConfig, settings: SamplerSettings) -> Solver:
-    return Solver(
-        settings.solver,
-        settings.steps,
-        settings.spacing,
-        config.unet.prediction_type,
-        config.unet.zero_terminal,
-    )
+    return Solver.of(config.unet, settings.solver, settings.steps, settings.spacing)
 
 
 def _check_latents(found: Posterior, what: str) -> None:

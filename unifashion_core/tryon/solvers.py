@@ -15,6 +15,7 @@ from torch import Tensor
 from ..deps import require
 from ..errors import InputError
 from ..types import OnStep
+from .config import UNetConfig
 from .plms import Split, sample_ddim, sample_plms
 from .schedule import TRAIN_STEPS, alphas_cumprod, plms_timesteps, spaced_timesteps
 
@@ -32,8 +33,8 @@ DEFAULT_STEPS = 8
 pocket model: unipc 0.9915 and 0.9980, dpm++2m 0.9881 and 0.9974, ddim 0.9758 and 0.9901."""
 
 DESIGN_GUIDANCE = 4.0
-"""Where words alone say the colour. Measured on the pocket model, sketches and texts of 21 plain
-garments it never saw: the colour arrives in 0.29 of them at guidance 1, in all at 4."""
+"""Where words alone say the colour. Measured on an earlier pocket model, sketches and texts of 21
+plain garments it never saw: the colour arrives in 0.29 of them at guidance 1, in all at 4."""
 
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
 
@@ -74,6 +75,13 @@ class Solver:
             )
         if not 1 <= self.steps <= TRAIN_STEPS:
             raise InputError(f"sampler: {self.steps} steps. Choose 1 to {TRAIN_STEPS}.")
+
+    @classmethod
+    def of(
+        cls, unet: UNetConfig, name: SolverName, steps: int, spacing: Spacing = "linspace"
+    ) -> Solver:
+        """The solver for a network: what it predicts, on which schedule, is its config's."""
+        return cls(name, steps, spacing, unet.prediction_type, unet.zero_terminal)
 
     def timesteps(self) -> Tensor:
         """Time steps, descending, (S,).
@@ -178,9 +186,7 @@ class Solver:
         return scheduler
 
 
-def signal_and_spread(
-    times: Tensor, like: Tensor, zero_terminal: bool = False
-) -> tuple[Tensor, Tensor]:
+def signal_and_spread(times: Tensor, like: Tensor, zero_terminal: bool) -> tuple[Tensor, Tensor]:
     """Shares of picture and noise in a latent at time steps (B,): (B, 1, 1, 1) each."""
     alphas = alphas_cumprod(zero_terminal).to(like.device)[times][:, None, None, None]
     return alphas.sqrt(), (1.0 - alphas).sqrt()
@@ -191,7 +197,7 @@ def clean_estimate(
     x: Tensor,
     times: Tensor,
     prediction_type: PredictionType,
-    zero_terminal: bool = False,
+    zero_terminal: bool,
 ) -> Tensor:
     """The picture that a prediction sees in a noisy latent, (B, z, h, w), scaled.
 
