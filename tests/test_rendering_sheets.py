@@ -28,24 +28,39 @@ def plain(colour: tuple[int, int, int]) -> Image.Image:
     return Image.new("RGB", (20, 30), colour)
 
 
-def cell(style: SheetStyle, x: int, y: int) -> tuple[int, int]:
-    """The middle of a card's picture."""
+def cell(style: SheetStyle, x: int, y: int, lines: int) -> tuple[int, int]:
+    """The middle of a card's picture, where each row above has so many lines of words."""
     left = style.gap + x * (style.cell + style.gap) + style.cell // 2
-    return left, style.head_height + y * (style.card_height + style.gap) + style.cell // 2
+    return left, style.head_height + y * (style.card_height(lines) + style.gap) + style.cell // 2
 
 
-def colour_at(page: Image.Image, x: int, y: int, style: SheetStyle = STYLE) -> object:
-    return page.getpixel(cell(style, x, y))
+def colour_at(
+    page: Image.Image, x: int, y: int, style: SheetStyle = STYLE, lines: int = 1
+) -> object:
+    return page.getpixel(cell(style, x, y, lines))
 
 
 def test_cards_go_from_left_to_right_and_on_to_further_pages():
     cards = [Card(plain(c)) for c in (RED, BLUE, GREEN, RED, BLUE)]
     (page,) = cards_sheet(cards, STYLE, "all")
     assert [colour_at(page, x, 0) for x in range(3)] == [RED, BLUE, GREEN]
-    assert [colour_at(page, x, 1) for x in range(2)] == [RED, BLUE]
+    assert [colour_at(page, x, 1, lines=0) for x in range(2)] == [RED, BLUE]
     pages = cards_sheet(cards, SheetStyle(columns=2, cell=64, rows=1), "all")
     assert len(pages) == 3
     assert colour_at(pages[1], 0, 0) == GREEN
+
+
+def test_a_row_is_as_high_as_its_words_need():
+    long = "a pink floral sundress with straps"
+    rows = [Card(plain(RED)), Card(plain(RED), "1", "a top"), Card(plain(RED), "1", long)]
+    style = SheetStyle(columns=1, cell=64)
+    heights = [cards_sheet([card], style, "x")[0].height for card in rows]
+    assert heights == [style.head_height + style.card_height(n) + style.gap for n in (0, 2, 3)]
+    (page,) = cards_sheet(rows, style, "x")
+    assert page.height == sum(heights) - 2 * style.head_height
+    (silent,) = cards_sheet(rows, SheetStyle(columns=1, cell=64, captions=False), "x")
+    lines = [style.card_height(n) + style.gap for n in (0, 1, 1)]
+    assert silent.height == style.head_height + sum(lines)
 
 
 def grid(persons: int, garments: int) -> Grid:
@@ -107,5 +122,5 @@ def test_what_was_made_stands_beside_its_hit(tmp_path):
     query = Query((QueryPart(torch.zeros(1, 4), "text", text="blue"),))
     style = SheetStyle(columns=2, cell=64)
     (page,) = hits_sheet(query, hits, style, None, [plain(GREEN), plain(RED)])
-    row = [colour_at(page, x, y, style) for y in range(2) for x in range(2)]
+    row = [colour_at(page, x, y, style, lines=2) for y in range(2) for x in range(2)]
     assert row == [BLUE, GREEN, BLUE, RED]

@@ -46,11 +46,9 @@ class SheetStyle:
         """Height of the small letters' font in pixels."""
         return max(11, self.cell // 16)
 
-    @property
-    def card_height(self) -> int:
-        """Of a picture with the lines under it."""
-        lines = 3 if self.captions else 1
-        return self.cell + int(lines * self.text_size * _LINE) + self.gap
+    def card_height(self, lines: int) -> int:
+        """Of a picture with so many lines under it."""
+        return self.cell + int(lines * self.text_size * _LINE) + self.gap // 2
 
     @property
     def head_height(self) -> int:
@@ -217,8 +215,13 @@ def _numbered(title: str, number: int, count: int) -> str:
 def _page(
     rows: Sequence[Sequence[Card]], columns: int, style: SheetStyle, title: str
 ) -> Image.Image:
+    font = ImageFont.load_default(style.text_size)
+    ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    said = [[_said(ruler, card, font, style) for card in row] for row in rows]
+    # A row has room for the words of its wordiest card.
+    heights = [style.card_height(max(map(len, row), default=0)) for row in said]
     width = style.gap + columns * (style.cell + style.gap)
-    height = style.head_height + max(1, len(rows)) * (style.card_height + style.gap)
+    height = style.head_height + (sum(heights) or style.cell) + len(rows) * style.gap
     if width * height > _MOST_PIXELS:
         raise InputError(
             f"Contact sheet: a page of {width:,} x {height:,} pixels. Take fewer rows a page, "
@@ -226,37 +229,51 @@ def _page(
         )
     page = Image.new("RGB", (width, height), _PAGE)
     draw = ImageDraw.Draw(page)
-    font = ImageFont.load_default(style.text_size * 1.25)
-    said = _fit(draw, title, font, width - 2 * style.gap)
-    draw.text((style.gap, style.head_height // 2), said, fill=_INK, font=font, anchor="lm")
-    for y, row in enumerate(rows):
+    large = ImageFont.load_default(style.text_size * 1.25)
+    over = _fit(draw, title, large, width - 2 * style.gap)
+    draw.text((style.gap, style.head_height // 2), over, fill=_INK, font=large, anchor="lm")
+    top = style.head_height
+    for row, lines, tall in zip(rows, said, heights, strict=True):
         for x, card in enumerate(row):
             left = style.gap + x * (style.cell + style.gap)
-            top = style.head_height + y * (style.card_height + style.gap)
-            _draw_card(page, style, (left, top), card)
+            box = (left, top, left + style.cell - 1, top + tall - 1)
+            _draw_card(page, style, box, card, lines[x])
+        top += tall + style.gap
     return page
 
 
-def _draw_card(page: Image.Image, style: SheetStyle, place: tuple[int, int], card: Card) -> None:
+def _said(draw: ImageDraw.ImageDraw, card: Card, font: _Font, style: SheetStyle) -> list[str]:
+    """The lines under a card's picture, each fitted to its width."""
+    if card.picture is None and not card.instead:
+        return []
+    room = style.cell - style.gap
+    words = _wrap(draw, card.words, font, room) if style.captions and card.words else []
+    return [_fit(draw, card.head, font, room), *words] if card.head or words else []
+
+
+def _draw_card(
+    page: Image.Image,
+    style: SheetStyle,
+    box: tuple[int, int, int, int],
+    card: Card,
+    lines: Sequence[str],
+) -> None:
     if card.picture is None and not card.instead:
         return  # an empty place of a grid
     draw = ImageDraw.Draw(page)
-    x, y = place
-    box = (x, y, x + style.cell - 1, y + style.card_height - 1)
+    x, y = box[:2]
     draw.rounded_rectangle(box, radius=style.gap // 2, fill=_CARD)
     font = ImageFont.load_default(style.text_size)
-    room = style.cell - style.gap
     if card.picture is None:
         centre = (x + style.cell // 2, y + style.cell // 2)
-        lines = "\n".join(_wrap(draw, card.instead, font, room))
-        draw.text(centre, lines, fill=_SOFT, font=font, anchor="mm", align="center")
+        instead = "\n".join(_wrap(draw, card.instead, font, style.cell - style.gap))
+        draw.text(centre, instead, fill=_SOFT, font=font, anchor="mm", align="center")
     else:
         margin = max(2, style.gap // 4)
         side = style.cell - 2 * margin
         fitted = ImageOps.pad(card.picture.convert("RGB"), (side, side), color=_CARD)
         page.paste(fitted, (x + margin, y + margin))
-    wrapped = _wrap(draw, card.words, font, room) if style.captions else []
-    for number, text in enumerate([_fit(draw, card.head, font, room), *wrapped]):
+    for number, text in enumerate(lines):
         top = y + style.cell + int(number * style.text_size * _LINE)
         ink = _SOFT if number else _ACCENT if card.accent else _INK
         draw.text((x + style.gap // 2, top), text, fill=ink, font=font)
