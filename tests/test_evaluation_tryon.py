@@ -145,6 +145,22 @@ def test_one_missing_colour_counts_as_missing(records: list[JudgedRecord], rende
     assert found["ceiling"]["colours"] == 1.0
 
 
+def test_a_printed_skirt_counts_as_plain_for_it_is_drawn_so(
+    records: list[JudgedRecord], renders: Renders
+):
+    plain = next(r for r in records if r.garment.pattern == "plain")
+    skirt = replace(plain, garment=replace(plain.garment, category="skirt", pattern="print"))
+    dress = replace(plain, garment=replace(plain.garment, category="dress", pattern="print"))
+    patterns = train_pattern_judge(renders, steps=1)
+    outlines = train_outline_judge(renders, steps=1)
+    truth = plain.record.image.permute(2, 0, 1).expand(2, -1, -1, -1)
+    painted = Painted(truth, truth, (truth,), truth, truth)
+    found = measure([skirt, dress], painted, patterns, outlines)
+    assert found["judges"]["plain"] == 1.0
+    assert found["model"]["delta_e"] == 0.0
+    assert found["model"]["colours"] == 1.0
+
+
 def test_renders_are_every_garment_that_the_persons_wear(
     folder: Path, records: list[JudgedRecord], renders: Renders
 ):

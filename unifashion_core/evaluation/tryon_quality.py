@@ -105,15 +105,15 @@ def measure(
         "model", "ceiling", "floor", "sketch" and "judges": figures by name. `delta_e`: mean Lab
         distance on plain garments; `colours`: share of patterned ones of which both main colours
         arrive; `pattern`: share whose pattern is the garment's; `outline`: mean IoU; `colour_name`:
-        share whose colour's name is the text's; `steady`: share whose pattern is the same for all
-        seeds.
+        share whose colour's name is the text's, of those whose attributes name one; `steady`: share
+        whose pattern is the same for all seeds. Plain and patterned are what is drawn, as in
+        `pattern_class`.
     """
-    plain = [i for i, r in enumerate(records) if r.garment.pattern == "plain"]
-    figured = [i for i, r in enumerate(records) if r.garment.pattern != "plain"]
     worn = torch.stack([r.record.worn * r.record.mask for r in records])
     masks = torch.stack([r.record.mask for r in records])
     labels = torch.tensor([r.pattern for r in records])
     patterned = labels != PATTERN_CLASSES.index("plain")
+    plain, figured = (~patterned).nonzero().flatten(), patterned.nonzero().flatten()
     true_worn = torch.stack([r.record.worn for r in records])
 
     def patterns_of(images: Tensor) -> Tensor:

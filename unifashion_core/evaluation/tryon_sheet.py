@@ -93,8 +93,10 @@ def _row(folder: Path, number: int, record: JudgedRecord, painted: Painted, seen
 
 
 def _said(record: JudgedRecord) -> str:
-    garment = record.garment
-    return f"{' and '.join(garment.colours)} {garment.category}, {garment.pattern}"
+    garment, pattern = record.garment, PATTERN_CLASSES[record.pattern]
+    if pattern == "plain" != garment.pattern:
+        pattern = f"plain (its {garment.pattern} is not drawn)"
+    return f"{' and '.join(garment.colours)} {garment.category}, {pattern}"
 
 
 def _table(figures: Mapping[str, Mapping[str, float]]) -> str:
