@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--judge-steps",
         type=int,
         metavar="N",
-        help="tryon --data: training steps of each judge (default: 900 and 2600)",
+        help="tryon --data: training steps of each judge (default: 4500 and 2600)",
     )
     parser.add_argument(
         "--judges",

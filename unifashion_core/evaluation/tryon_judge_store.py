@@ -47,7 +47,7 @@ class JudgeSchool:
     data: Path
     size: tuple[int, int]
     records: int = 3000
-    pattern_steps: int = 900
+    pattern_steps: int = 4500
     outline_steps: int = 2600
     seed: int = 0
 

@@ -33,7 +33,8 @@ _OUTLINES_AT_ONCE, _PATTERNS_AT_ONCE = 8, 24
 _WARM_UP = 40  # steps
 _EDGE = 4.0  # how much more pixels beside the edge count than others
 _LEAST_WORN = 0.01  # share of the picture that a worn garment shows at least
-_SOFTENED = 0.3  # share of batches that are blurred a little, as an autoencoder blurs
+_SOFTENED, _BLUR = 0.3, 0.2  # share of batches, and a neighbour's weight at most
+_PATCHES_SOFTENED, _PATCHES_BLUR = 0.5, 0.3  # patches are grown, so that blur is wider there
 _SWAPPED = torch.tensor([0, 2, 1, 3, 4, 5, 6])  # stripes across and along, when a patch lies down
 
 
@@ -134,7 +135,7 @@ def train_pattern_judge(
     renders: Renders, *, steps: int, seed: int = 0, on_step: OnStep | None = None
 ) -> PatternJudge:
     """Train the classifier, rare patterns more often than they are: mirrored, lying down (stripes
-    across are then stripes along), turned a little and in parts, some a little blurred."""
+    across are then stripes along), turned a little and in parts, half of them a little blurred."""
     planes, spread = _patches(renders)
     counts = torch.bincount(renders.patterns, minlength=len(PATTERN_KINDS)).clamp(min=1)
     shares = counts.double().rsqrt()[renders.patterns].numpy()
@@ -153,7 +154,7 @@ def train_pattern_judge(
         if rng.random() < 0.5:
             batch, labels = batch.transpose(2, 3), _SWAPPED[labels]
         batch = _turned(batch, rng)
-        batch[:, :-1] = _softened(batch[:, :-1], rng)
+        batch[:, :-1] = _softened(batch[:, :-1], rng, _PATCHES_SOFTENED, _PATCHES_BLUR)
         batch = batch.contiguous(memory_format=torch.channels_last)
         scale = torch.from_numpy(rng.uniform(0.7, 1.4, len(some))).float()
         logits = judge.judge(batch, spread[some] * scale)
@@ -214,11 +215,13 @@ def _turned(batch: Tensor, rng: np.random.Generator) -> Tensor:
     return F.grid_sample(batch, grid, align_corners=False)
 
 
-def _softened(batch: Tensor, rng: np.random.Generator) -> Tensor:
+def _softened(
+    batch: Tensor, rng: np.random.Generator, share: float = _SOFTENED, blur: float = _BLUR
+) -> Tensor:
     """Some batches a little blurred and noisy, as pictures that an autoencoder decoded."""
-    if rng.random() >= _SOFTENED:
+    if rng.random() >= share:
         return batch
-    side = float(rng.uniform(0.0, 0.2))
+    side = float(rng.uniform(0.0, blur))
     row = torch.tensor([side, 1 - 2 * side, side])
     kernel = (row[:, None] * row)[None, None].expand(batch.shape[1], 1, 3, 3)
     padded = F.pad(batch, (1, 1, 1, 1), mode="replicate")
