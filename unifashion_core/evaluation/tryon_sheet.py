@@ -94,7 +94,7 @@ def _row(folder: Path, number: int, record: JudgedRecord, painted: Painted, seen
 
 def _said(record: JudgedRecord) -> str:
     garment, pattern = record.garment, PATTERN_CLASSES[record.pattern]
-    if pattern == "plain" != garment.pattern:
+    if pattern == "plain" and garment.pattern != "plain":
         pattern = f"plain (its {garment.pattern} is not drawn)"
     return f"{' and '.join(garment.colours)} {garment.category}, {pattern}"
 

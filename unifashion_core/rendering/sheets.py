@@ -74,6 +74,11 @@ class Card:
     accent: bool = False
     instead: str = "file not readable"
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is drawn: an empty place of a grid."""
+        return self.picture is None and not self.instead
+
 
 def hits_sheet(
     query: Query,
@@ -244,7 +249,7 @@ def _page(
 
 def _said(draw: ImageDraw.ImageDraw, card: Card, font: _Font, style: SheetStyle) -> list[str]:
     """The lines under a card's picture, each fitted to its width."""
-    if card.picture is None and not card.instead:
+    if card.empty:
         return []
     room = style.cell - style.gap
     words = _wrap(draw, card.words, font, room) if style.captions and card.words else []
@@ -258,8 +263,8 @@ def _draw_card(
     card: Card,
     lines: Sequence[str],
 ) -> None:
-    if card.picture is None and not card.instead:
-        return  # an empty place of a grid
+    if card.empty:
+        return
     draw = ImageDraw.Draw(page)
     x, y = box[:2]
     draw.rounded_rectangle(box, radius=style.gap // 2, fill=_CARD)
