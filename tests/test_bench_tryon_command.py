@@ -42,6 +42,17 @@ def test_figures_are_those_of_sixteen_items(pack, model_folder, monkeypatch, cap
     assert all(isinstance(found[name], float) for name in named)
 
 
+def test_the_help_tells_how_long_judges_learn(pack, monkeypatch, capsys):
+    cli = pack.module("nodes._cli")
+    school = pack.module("unifashion_core.evaluation.tryon_judge_store").JudgeSchool
+    folder = pack.module("nodes._cli.workflows").__file__.rsplit("/", 3)[0]
+    monkeypatch.setenv(cli.INSIDE, folder)
+    with pytest.raises(SystemExit):
+        cli.main(["bench", "--help"], folder)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"(default: {school.pattern_steps} and {school.outline_steps})" in said
+
+
 @pytest.mark.slow
 def test_quality_is_measured_on_held_out_mannequins_with_a_sheet(
     pack, model_folder, monkeypatch, capsys, tmp_path

@@ -113,7 +113,8 @@ def measure(
     masks = torch.stack([r.record.mask for r in records])
     labels = torch.tensor([r.pattern for r in records])
     patterned = labels != PATTERN_CLASSES.index("plain")
-    plain, figured = (~patterned).nonzero().flatten(), patterned.nonzero().flatten()
+    plain = (~patterned).nonzero().flatten().tolist()
+    figured = patterned.nonzero().flatten().tolist()
     true_worn = torch.stack([r.record.worn for r in records])
 
     def patterns_of(images: Tensor) -> Tensor:

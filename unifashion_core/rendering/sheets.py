@@ -226,7 +226,7 @@ def _page(
     # A row has room for the words of its wordiest card.
     heights = [style.card_height(max(map(len, row), default=0)) for row in said]
     width = style.gap + columns * (style.cell + style.gap)
-    height = style.head_height + (sum(heights) or style.cell) + len(rows) * style.gap
+    height = style.head_height + sum(heights) + len(rows) * style.gap
     if width * height > _MOST_PIXELS:
         raise InputError(
             f"Contact sheet: a page of {width:,} x {height:,} pixels. Take fewer rows a page, "
