@@ -104,6 +104,17 @@ def test_dress_and_full_cover_both_and_a_list_is_the_union():
     ).all()
 
 
+def test_a_dress_clears_what_is_between_the_legs_of_trousers_and_other_regions_keep_it():
+    ids = person_ids()
+    calves = np.zeros(ids.shape, bool)
+    calves[145:160, 59:61] = True  # below the knee, between trouser legs
+    assert parse_mask(ids, region="dress", dilation=0.0)[calves].all()
+    assert not parse_mask(ids, region="lower", dilation=0.0)[calves].any()
+    assert not parse_mask(ids, region="dress", hem="knee", dilation=0.0)[calves].any()
+    bare = parse_mask(ids, region="dress", dilation=0.0)[170:178]
+    assert not bare.any()  # below the trousers nothing is cleared
+
+
 def test_longer_sleeves_need_a_larger_region():
     ids = person_ids()
     ids[44:65, 28:38] = ATR[Part.RIGHT_ARM]  # no sleeves

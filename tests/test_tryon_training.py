@@ -139,10 +139,37 @@ def test_worn_is_where_at_least_half_of_a_pixel_is_garment(size: int, tmp_path: 
         assert float(worn.sum()) == float(worn[:, beside:-beside].sum()) > 0
 
 
+@pytest.mark.slow
+def test_a_changed_record_shows_the_new_garment_inside_the_mask_of_what_was_worn(tmp_path: Path):
+    sizes = PairsConfig(size=64, height=128, context=(4.0, 4.0))
+    for name, share in (("own", 0.0), ("changed", 1.0)):
+        build_pairs(tmp_path / name, 6, replace(sizes, changed=share))
+    outgrown = 0
+    for name, _ in read_pairs(tmp_path / "own", "train"):
+        own, new = (read_record(tmp_path / k, "train", name, (64, 64)) for k in ("own", "changed"))
+        assert torch.equal(own.pose, new.pose)
+        assert not torch.equal(own.mask, new.mask)
+        known = new.places[..., 2] > 0.5 if new.places is not None else None
+        assert known is not None
+        # pixels of the photo are mixed at the mask's edge
+        near = torch.nn.functional.max_pool2d(new.mask[None], 3, 1, 1)[0] > 0.5
+        assert not bool(((new.worn > 0.5) & ~near).any())
+        assert not bool((known & ~near).any())
+        deep = -torch.nn.functional.max_pool2d(-new.mask[None], 5, 1, 2)[0] > 0.5
+        assert torch.allclose(new.image[deep], own.image[deep], atol=0.02)
+        outgrown += int(((own.worn > 0.5) & (new.mask < 0.5)).sum())
+    assert outgrown > 0  # in some places the new garment is larger than the mask lets it show
+
+
 def test_training_and_test_pairs_are_of_other_garments():
     assert draw_garment(3, "train") != draw_garment(3, "test")
     with pytest.raises(InputError, match="wanted train or test"):
         build_pairs(Path("nowhere"), 1, split="val")
+
+
+def test_a_share_of_changed_records_is_a_share():
+    with pytest.raises(InputError, match="changed 1.5, wanted 0 to 1"):
+        PairsConfig(changed=1.5)
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ def draw_pairs(args: argparse.Namespace) -> int:
     report = build_pairs(
         args.out,
         args.count,
-        PairsConfig(seed=args.seed or 0),
+        PairsConfig(seed=args.seed or 0, changed=args.changed),
         split=args.split,
         on_step=line.counted,
     )

@@ -16,7 +16,7 @@
                                              a try-on model, from a folder in VITON-HD's layout
   train decoder --data FOLDER --out FOLDER --start MODEL
                                              its decoder alone, on what its UNet guesses
-  train pairs --out FOLDER --count N [--split test]
+  train pairs --out FOLDER --count N [--split test] [--changed SHARE]
                                              such a folder of mannequins in the wardrobe's garments
 
 phase1.jsonl, one line a picture: {"image", "caption" or "captions": [...], "attributes"?: {...},
@@ -118,6 +118,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("train", "test"),
         default="train",
         help="pairs: test draws persons and garments that training never shows",
+    )
+    parser.add_argument(
+        "--changed",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="pairs: how many, 0 to 1, show the person with the mask of other clothes, as at run "
+        "time (0)",
     )
     parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps, over the config's")
     parser.add_argument("--seed", type=int, metavar="N", help="over the config's (data: 0)")

@@ -190,7 +190,9 @@ def _target(region: Region, parts: Ids, body: Body, torso: float, options: MaskO
     hem = "ankle" if region == "full" and options.hem == "keep" else options.hem
     limit = _hem_row(parts, body, torso, "knee" if hem == "keep" else hem)
     legs = (bottoms | np.isin(parts, _LEGS)) & (rows <= limit)
-    return found | bottoms | _filled(legs & (rows > hip)) | legs
+    # A dress has a skirt: what is worn now is to vanish from between its legs as well.
+    skirt = legs | bottoms if region == "dress" and hem == "keep" else legs
+    return found | bottoms | _filled(skirt & (rows > hip)) | legs
 
 
 def _kept(parts: Ids, body: Body, torso: float, options: MaskOptions, target: Mask) -> Mask:

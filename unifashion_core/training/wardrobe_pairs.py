@@ -11,8 +11,8 @@ they are the ones of run time.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from ..prepare.fit import Fit, fit
 from ..prepare.garment import CutOut, frame_garment
 from ..prepare.keypoints import Skeleton, from_landmarks
 from ..prepare.posemap import draw_pose_map, fit_skeleton
-from ..prepare.regions import MaskOptions, Region, region_mask
+from ..prepare.regions import Body, MaskOptions, Region, region_mask
 from ..prepare.sketch import SketchStyle, on_paper, sketch
 from ..types import OnStep
 from ..wardrobe.garment import Garment, sample_garment
@@ -65,6 +65,9 @@ class PairsConfig:
         dilation: Least and largest dilation of the masks, percent of the torso.
         context: Least and largest share of the photo that is kept round the mask.
         filled: Least and largest share of its frame that a flat garment takes.
+        changed: Share of the records whose mask and photo are of the same person in other clothes,
+            as at run time: the new garment is shown inside the mask alone, and the mask tells
+            nothing of it.
     """
 
     size: int = 128
@@ -74,6 +77,11 @@ class PairsConfig:
     dilation: tuple[float, float] = (2.0, 6.0)
     context: tuple[float, float] = (0.04, 0.2)
     filled: tuple[float, float] = (0.7, 0.97)
+    changed: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.changed <= 1.0:
+            raise InputError(f"Wardrobe pairs: changed {self.changed}, wanted 0 to 1.")
 
 
 def build_pairs(
@@ -149,24 +157,32 @@ def draw_person(number: int, split: str, seed: int = 0) -> Person:
 def _records(number: int, split: str, config: PairsConfig) -> Iterator[tuple[Record, Garment]]:
     seed = _SPLIT_SEEDS[split] + number + config.seed
     rng = np.random.default_rng([seed, 2])
+    changes = np.random.default_rng([seed, 3])
     person = draw_person(number, split, config.seed)
     picture = render_person(person, config.height)
     skeleton = _jittered(from_landmarks(picture.landmarks), config.joints, rng)
-    silhouette = _outline(picture, rng)
-    body = body_from_skeleton(picture.image, skeleton, silhouette, source="drawing")
-    photo = _tensor(picture.image)
+    own = _Before(picture, _body(picture, skeleton, rng))
     for worn in person.garments:
         region: Any = region_of(worn.category)
+        before = own
+        if changes.random() < config.changed:
+            other = render_person(_redressed(person, region, changes), config.height)
+            before = _Before(other, _body(other, skeleton, changes))
         options = MaskOptions(regions=(region,), dilation=float(rng.uniform(*config.dilation)))
-        mask = torch.from_numpy(region_mask(body, options).astype(np.float32))
+        to_paint = region_mask(before.body, options)
+        mask = torch.from_numpy(to_paint.astype(np.float32))
         if float(mask.sum()) < 0.01 * mask.numel():
             continue
         size = (config.size, config.size)
+        # The new garment is to be seen where it is painted; its own photo shows it everywhere.
+        shown = np.ones_like(to_paint) if before is own else to_paint
+        after, since = _tensor(picture.image), _tensor(before.picture.image)
+        photo = torch.where(torch.from_numpy(shown)[..., None], after, since)
         # The garment's share goes through the same resampling as the colours that show it.
-        shares = torch.from_numpy(picture.coverage[region])[..., None]
+        shares = torch.from_numpy(picture.coverage[region] * shown)[..., None]
         both = torch.cat([photo, shares], dim=-1)
         crop, inside, placed = fit(both, mask, size, float(rng.uniform(*config.context)))
-        hint, flat_mask, places = _garment(picture, region, placed, config, rng)
+        hint, flat_mask, places = _garment(picture, region, placed, shown, config, rng)
         drawn = draw_pose_map(fit_skeleton(skeleton, placed), *size)
         yield (
             Record(
@@ -184,14 +200,48 @@ def _records(number: int, split: str, config: PairsConfig) -> Iterator[tuple[Rec
         )
 
 
+@dataclass(frozen=True)
+class _Before:
+    """A person as the photo shows them, before the new garment.
+
+    Attributes:
+        picture: The photo.
+        body: What `prepare` finds on it.
+    """
+
+    picture: PersonPicture
+    body: Body
+
+
+def _body(picture: PersonPicture, skeleton: Skeleton, rng: np.random.Generator) -> Body:
+    silhouette = _outline(picture, rng)
+    return body_from_skeleton(picture.image, skeleton, silhouette, source="drawing")
+
+
+def _redressed(person: Person, region: Region, rng: np.random.Generator) -> Person:
+    """The person before: in other clothes on the region, and in the same ones elsewhere."""
+
+    def another(categories: Sequence[str]) -> Garment:
+        return sample_garment(int(rng.integers(2**31)), category=str(rng.choice(categories)))
+
+    kept = tuple(g for g in person.garments if region_of(g.category) != region)
+    if rng.random() < (0.4 if region == "dress" else 0.15):
+        return replace(person, garments=(another(("dress",)),))
+    if region == "upper":
+        return replace(person, garments=(*kept, another(UPPER)))
+    upper = kept or (another(UPPER),)
+    return replace(person, garments=(another(LOWER), *upper))
+
+
 def _garment(
     picture: PersonPicture,
     region: Region,
     placed: Fit,
+    shown: npt.NDArray[np.bool_],
     config: PairsConfig,
     rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The framed flat garment, its mask, and where each pixel of the frame comes from on it."""
+    """The framed flat garment, its mask, and where on it each shown pixel comes from."""
     flat, mask = _tensor(picture.flat[region]), torch.from_numpy(picture.flat_mask[region])
     filled = float(rng.uniform(*config.filled))
     side = config.size
@@ -201,7 +251,7 @@ def _garment(
     left, right = float(columns.min()), float(columns.max()) + 1
     scale = filled * min(side / (bottom - top), side / (right - left))
     x, y = picture.source[region][..., 0], picture.source[region][..., 1]
-    known = ~np.isnan(x)
+    known = ~np.isnan(x) & shown
     full = mask.shape[0]
     across = (np.nan_to_num(x) * full - (left + right) / 2) * scale / side + 0.5
     down = (np.nan_to_num(y) * full - (top + bottom) / 2) * scale / side + 0.5
