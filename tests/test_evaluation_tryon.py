@@ -117,7 +117,9 @@ def test_the_true_renders_get_full_marks_and_grey_ones_none(
     assert found["model"]["steady"] == 1.0
     assert found["model"]["outline"] == found["judges"]["outline"]
     assert found["model"]["pattern"] == found["judges"]["pattern"] == found["ceiling"]["pattern"]
+    assert found["model"]["around"] == 0.0
     assert found["floor"]["delta_e"] > 5.0
+    assert found["floor"]["around"] > 5.0
     assert found["floor"]["colours"] == 0.0
     by_hint = dict(seen)
     assert set(by_hint["garment"]) == set(by_hint["none"]) == {""}

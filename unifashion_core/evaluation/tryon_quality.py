@@ -104,7 +104,8 @@ def measure(
     Returns:
         "model", "ceiling", "floor", "sketch" and "judges": figures by name. `delta_e`: mean Lab
         distance on plain garments; `colours`: share of patterned ones of which both main colours
-        arrive; `pattern`: share whose pattern is the garment's; `outline`: mean IoU; `colour_name`:
+        arrive; `pattern`: share whose pattern is the garment's; `outline`: mean IoU; `around`: mean
+        Lab distance of what the mask covers beside the garment, skin and background; `colour_name`:
         share whose colour's name is the text's, of those whose attributes name one; `steady`: share
         whose pattern is the same for all seeds. Plain and patterned are what is drawn, as in
         `pattern_class`.
@@ -116,6 +117,7 @@ def measure(
     plain = (~patterned).nonzero().flatten().tolist()
     figured = patterned.nonzero().flatten().tolist()
     true_worn = torch.stack([r.record.worn for r in records])
+    around = masks * (1 - true_worn)
 
     def patterns_of(images: Tensor) -> Tensor:
         return judge_patterns(patterns, images, worn)
@@ -131,6 +133,12 @@ def measure(
             "pattern": float((classes == labels).float().mean()),
             "pattern_figured": float((classes == labels)[patterned].float().mean()),
             "outline": _mean([_iou(a, b) for a, b in zip(found, true_worn * masks, strict=True)]),
+            "around": _mean(
+                [
+                    _delta_e(made, true, rest)
+                    for made, true, rest in zip(images, painted.truth, around, strict=True)
+                ]
+            ),
         }
 
     by_seed = torch.stack([patterns_of(images) for images in painted.garment])
@@ -152,9 +160,9 @@ def measure(
     }
 
 
-def _delta_e(image: Tensor, truth: Tensor, worn: Tensor) -> float:
-    """Mean Lab distance of pixels on the worn garment."""
-    inside = worn > 0.5
+def _delta_e(image: Tensor, truth: Tensor, where: Tensor) -> float:
+    """Mean Lab distance of chosen pixels."""
+    inside = where > 0.5
     if not bool(inside.any()):
         return float("nan")
     a, b = (to_lab(x.permute(1, 2, 0)[inside]) for x in (image, truth))
