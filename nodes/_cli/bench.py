@@ -7,7 +7,8 @@
   bench retrieval                an exact search of 50,000 images beside other ways to do it
   bench tryon                    16 try-ons in a batch beside one by one, and few steps beside 50
   bench tryon --data FOLDER      how well garments arrive on mannequins that it never saw; FOLDER is
-                                 made by `train pairs` (train and test); with --out DIR a sheet
+                                 made by `train pairs` (train, and test with --changed 1: persons
+                                 who wore something else before); with --out DIR a sheet
 
 FOLDER is the unpacked clothing-dataset-small (CC0); the held-out photos, their labels and the
 prompts are the committed ones. For masks it holds bundles (person.jpg, parse.png and keypoints);
