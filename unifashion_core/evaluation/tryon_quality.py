@@ -116,29 +116,24 @@ def measure(
     patterned = labels != PATTERN_CLASSES.index("plain")
     plain = (~patterned).nonzero().flatten().tolist()
     figured = patterned.nonzero().flatten().tolist()
-    true_worn = torch.stack([r.record.worn for r in records])
-    around = masks * (1 - true_worn)
+    around = masks * (1 - worn)
 
     def patterns_of(images: Tensor) -> Tensor:
         return judge_patterns(patterns, images, worn)
 
     def figures(images: Tensor) -> dict[str, float]:
         found = judge_outlines(outlines, images, masks)
-        delta = [_delta_e(images[i], painted.truth[i], worn[i]) for i in plain]
+        off = [_delta_e(images[i], painted.truth[i], worn[i]) for i in plain]
+        beside = map(_delta_e, images, painted.truth, around)
         both = [_colours_arrive(images[i], painted.truth[i], worn[i]) for i in figured]
         classes = patterns_of(images)
         return {
-            "delta_e": _mean(delta),
+            "delta_e": _mean(off),
             "colours": _mean(both),
             "pattern": float((classes == labels).float().mean()),
             "pattern_figured": float((classes == labels)[patterned].float().mean()),
-            "outline": _mean([_iou(a, b) for a, b in zip(found, true_worn * masks, strict=True)]),
-            "around": _mean(
-                [
-                    _delta_e(made, true, rest)
-                    for made, true, rest in zip(images, painted.truth, around, strict=True)
-                ]
-            ),
+            "outline": _mean([_iou(a, b) for a, b in zip(found, worn, strict=True)]),
+            "around": _mean(list(beside)),
         }
 
     by_seed = torch.stack([patterns_of(images) for images in painted.garment])

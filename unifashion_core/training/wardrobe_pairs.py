@@ -168,36 +168,49 @@ def _records(number: int, split: str, config: PairsConfig) -> Iterator[tuple[Rec
         if changes.random() < config.changed:
             other = render_person(_redressed(person, region, changes), config.height)
             before = _Before(other, _body(other, skeleton, changes))
-        options = MaskOptions(regions=(region,), dilation=float(rng.uniform(*config.dilation)))
-        to_paint = region_mask(before.body, options)
-        mask = torch.from_numpy(to_paint.astype(np.float32))
-        if float(mask.sum()) < 0.01 * mask.numel():
-            continue
-        size = (config.size, config.size)
-        # The new garment is to be seen where it is painted; its own photo shows it everywhere.
-        shown = np.ones_like(to_paint) if before is own else to_paint
-        after, since = _tensor(picture.image), _tensor(before.picture.image)
-        photo = torch.where(torch.from_numpy(shown)[..., None], after, since)
-        # The garment's share goes through the same resampling as the colours that show it.
-        shares = torch.from_numpy(picture.coverage[region] * shown)[..., None]
-        both = torch.cat([photo, shares], dim=-1)
-        crop, inside, placed = fit(both, mask, size, float(rng.uniform(*config.context)))
-        hint, flat_mask, places = _garment(picture, region, placed, shown, config, rng)
-        drawn = draw_pose_map(fit_skeleton(skeleton, placed), *size)
-        yield (
-            Record(
-                name=f"{2 * number + int(region == 'upper'):06d}_00",
-                image=crop[..., :3].contiguous(),
-                mask=(inside > 0.5).float(),
-                pose=drawn,
-                garment=hint,
-                garment_mask=flat_mask,
-                sketch=_drawn(picture, region, config, rng),
-                worn=_half_covered(crop[..., 3], placed),
-                places=places,
-            ),
-            worn,
-        )
+        name = f"{2 * number + int(region == 'upper'):06d}_00"
+        record = _record(name, region, picture, before, skeleton, config, rng)
+        if record is not None:
+            yield record, worn
+
+
+def _record(
+    name: str,
+    region: Region,
+    picture: PersonPicture,
+    before: _Before,
+    skeleton: Skeleton,
+    config: PairsConfig,
+    rng: np.random.Generator,
+) -> Record | None:
+    """A person in a garment, masked by what was worn before; None where hardly anything of that
+    is to be seen."""
+    options = MaskOptions(regions=(region,), dilation=float(rng.uniform(*config.dilation)))
+    to_paint = region_mask(before.body, options)
+    mask = torch.from_numpy(to_paint.astype(np.float32))
+    if float(mask.sum()) < 0.01 * mask.numel():
+        return None
+    size = (config.size, config.size)
+    # The new garment is to be seen where it is painted; its own photo shows it everywhere.
+    shown = np.ones_like(to_paint) if before.picture is picture else to_paint
+    after, since = _tensor(picture.image), _tensor(before.picture.image)
+    photo = torch.where(torch.from_numpy(shown)[..., None], after, since)
+    # The garment's share goes through the same resampling as the colours that show it.
+    shares = torch.from_numpy(picture.coverage[region] * shown)[..., None]
+    both = torch.cat([photo, shares], dim=-1)
+    crop, inside, placed = fit(both, mask, size, float(rng.uniform(*config.context)))
+    hint, flat_mask, places = _garment(picture, region, placed, shown, config, rng)
+    return Record(
+        name=name,
+        image=crop[..., :3].contiguous(),
+        mask=(inside > 0.5).float(),
+        pose=draw_pose_map(fit_skeleton(skeleton, placed), *size),
+        garment=hint,
+        garment_mask=flat_mask,
+        sketch=_drawn(picture, region, config, rng),
+        worn=_half_covered(crop[..., 3], placed),
+        places=places,
+    )
 
 
 @dataclass(frozen=True)
