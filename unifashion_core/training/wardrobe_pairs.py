@@ -232,7 +232,8 @@ def _body(picture: PersonPicture, skeleton: Skeleton, rng: np.random.Generator) 
 
 
 def _redressed(person: Person, region: Region, rng: np.random.Generator) -> Person:
-    """The person before: in other clothes on the region, and in the same ones elsewhere."""
+    """The person before: in other clothes on the region and the same ones elsewhere, or in a
+    dress."""
 
     def another(categories: Sequence[str]) -> Garment:
         return sample_garment(int(rng.integers(2**31)), category=str(rng.choice(categories)))
