@@ -46,5 +46,5 @@ def test_the_garment_says_what_is_painted_and_not_the_mask_of_what_was_worn(
         assert float(beside.sum()) > 0.35 * float(record.mask.sum())
         made, true = (to_lab(x[beside]) for x in (image, record.image))
         distances.append(float(length(made - true).mean()))
-    # A model that fills the mask with cloth is off by 22, one that has hardly learnt better by 10.
+    # Weights that fill the mask with cloth are off by 22, those of the second training by 10.
     assert sum(distances) / len(distances) < 9.0
